@@ -1,0 +1,60 @@
+//! The `conveyorctl` that is tested: built once per process, from this tree, with crash points compiled in.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::workspace::{cache_dir, cargo, root};
+
+/// Path of the built binary.
+///
+/// `--workspace` makes cargo unify features as `cargo test --workspace` does, so that nothing is compiled twice. The file
+/// is copied aside, because another build may replace cargo's own while a test runs it.
+///
+/// # Errors
+/// When the build fails; the compiler's output is in the message.
+pub fn conveyorctl() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}"))).clone().map_err(anyhow::Error::msg)
+}
+
+fn build() -> Result<PathBuf> {
+    let cache = cache_dir()?;
+    let lock = File::create(cache.join("build.lock")).context("cannot create the build lock")?;
+    lock.lock().context("cannot lock the build lock")?;
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--bin", "conveyorctl", "--features", "conveyor-cli/failpoints"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command.stdin(Stdio::null()).output().context("cannot run cargo build")?;
+    if !output.status.success() {
+        bail!("conveyorctl does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let built = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|m| m["reason"] == "compiler-artifact" && m["target"]["name"] == "conveyorctl")
+        .find_map(|m| m["executable"].as_str().map(PathBuf::from))
+        .context("cargo build names no executable conveyorctl")?;
+    let own = cache.join(format!("conveyorctl-{}", if cfg!(debug_assertions) { "debug" } else { "release" }));
+    let fresh = cache.join(format!("conveyorctl-{}.new", std::process::id()));
+    std::fs::copy(&built, &fresh).with_context(|| format!("cannot copy {}", built.display()))?;
+    std::fs::rename(&fresh, &own).with_context(|| format!("cannot replace {}", own.display()))?;
+    Ok(own)
+}
+
+/// A `conveyorctl` command that runs in the root of the repository, without colours or a terminal.
+///
+/// # Errors
+/// When the build fails.
+pub fn command() -> Result<Command> {
+    let mut command = Command::new(conveyorctl()?);
+    command.current_dir(root()).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("CONVEYOR_CRASH_AT");
+    Ok(command)
+}

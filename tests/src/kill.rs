@@ -1,0 +1,215 @@
+//! Kills a running pipeline again and again, and compares what it published with an undisturbed run.
+//!
+//! Two kinds of death: `SIGKILL` at seeded random moments, and an abort at a named place in the code (a crash point, just
+//! before or after a durable step). Between deaths nothing is cleaned up or repaired by hand.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use crate::failure::succeed;
+use crate::traffic::{self, Mode};
+use crate::{binary, oracle};
+
+/// Longest time that a run may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Input files and what an undisturbed run makes of them.
+pub struct Reference {
+    mode: Mode,
+    folder: TempDir,
+    /// How long the undisturbed run took.
+    pub took: Duration,
+}
+
+impl Reference {
+    /// Makes the input of `seed` and runs the pipeline over it once, undisturbed.
+    ///
+    /// # Errors
+    /// When the run fails.
+    pub fn new(mode: Mode, rows: usize, seed: u64) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot create a folder for the reference run")?;
+        traffic::write_input(folder.path(), rows, seed)?;
+        let began = Instant::now();
+        let run = Run::new(mode, folder.path(), folder.path())?;
+        run.finish().context("the undisturbed run failed")?;
+        Ok(Self { mode, folder, took: began.elapsed() })
+    }
+
+    /// A second pipeline over the same input, with an output of its own.
+    fn victim(&self) -> Result<(TempDir, Run)> {
+        let folder = tempfile::tempdir().context("cannot create a folder for a run")?;
+        let run = Run::new(self.mode, self.folder.path(), folder.path())?;
+        Ok((folder, run))
+    }
+
+    /// Compares all outputs and dead letters as multisets.
+    fn check(&self, run: &Run) -> Result<()> {
+        oracle::judge("same_outputs.py", &[&self.folder.path().join("out"), &run.output]).map(drop)
+    }
+}
+
+/// One pipeline with its data directory and output.
+struct Run {
+    mode: Mode,
+    manifest: PathBuf,
+    data: PathBuf,
+    output: PathBuf,
+    log: PathBuf,
+}
+
+impl Run {
+    fn new(mode: Mode, input: &Path, folder: &Path) -> Result<Self> {
+        let output = folder.join("out");
+        let manifest = folder.join("pipeline.yaml");
+        std::fs::write(&manifest, traffic::manifest(mode, input, &output)).context("cannot write the manifest")?;
+        Ok(Self { mode, manifest, data: folder.join("data"), output, log: folder.join("log") })
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = binary::command()?;
+        command.arg("run").arg("-f").arg(&self.manifest).arg("--data-dir").arg(&self.data);
+        if self.mode == Mode::Streaming {
+            command.args(["--drain-when-idle", "700ms"]);
+        }
+        Ok(command)
+    }
+
+    /// Starts a process that writes what it says into the log file.
+    fn start(&self, crash_at: Option<&str>) -> Result<Child> {
+        let log = File::create(&self.log).context("cannot create the log file")?;
+        let mut command = self.command()?;
+        if let Some(point) = crash_at {
+            command.env("CONVEYOR_CRASH_AT", point);
+        }
+        let child = command.stdout(Stdio::null()).stderr(log).spawn();
+        child.context("cannot start conveyorctl")
+    }
+
+    /// Runs to the end: a job finishes, a streaming pipeline is drained when it has read everything.
+    fn finish(&self) -> Result<()> {
+        succeed(&mut self.command()?).map(drop)
+    }
+
+    /// Number of files in the sinks' folders; it grows with every published epoch.
+    fn published(&self) -> usize {
+        let count = |folder: &str| std::fs::read_dir(self.output.join(folder)).map_or(0, Iterator::count);
+        count("big") + count("small")
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Waits until the process ends or the deadline passes; `None` says that it still runs.
+fn wait_until(child: &mut Child, deadline: Instant, mut stop: impl FnMut() -> bool) -> Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for conveyorctl")? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline || stop() {
+            return Ok(None);
+        }
+        // The moments of death are what is tested, so time itself is the input here.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What a series of kills came to.
+#[derive(Debug, Default)]
+pub struct Kills {
+    /// Processes killed while they worked.
+    pub kills: usize,
+    /// Pipelines that were driven to their end and compared.
+    pub rounds: usize,
+    /// Of the kills, those that came before the process had published anything.
+    pub before_publishing: usize,
+}
+
+/// Kills processes at `kills` seeded moments. A pipeline that ends in spite of them is compared and a new one begun.
+///
+/// # Errors
+/// When a run fails, hangs, or publishes something else than the undisturbed run.
+pub fn random_kills(reference: &Reference, kills: usize, seed: u64) -> Result<Kills> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut report = Kills::default();
+    while report.kills < kills {
+        let (_folder, run) = reference.victim()?;
+        while report.kills < kills {
+            let ended = kill_once(&run, &mut random, &mut report)
+                .with_context(|| format!("seed {seed}, after {} kills", report.kills))?;
+            if ended {
+                break;
+            }
+        }
+        run.finish().with_context(|| format!("seed {seed}: the run after {} kills failed", report.kills))?;
+        reference.check(&run).with_context(|| format!("seed {seed}, after {} kills", report.kills))?;
+        report.rounds += 1;
+    }
+    Ok(report)
+}
+
+/// One start and one kill; true if the pipeline ended before it could be killed.
+fn kill_once(run: &Run, random: &mut ChaCha8Rng, report: &mut Kills) -> Result<bool> {
+    let mut child = run.start(None)?;
+    let delay = Duration::from_millis(random.random_range(20..600));
+    let before = run.published();
+    let ended = if random.random_bool(0.5) {
+        wait_until(&mut child, Instant::now() + delay, || false)?
+    } else {
+        // A moment shortly after an epoch became visible, when the next ones are under way.
+        let seen = wait_until(&mut child, Instant::now() + PATIENCE, || run.published() > before)?;
+        let delay = delay / 10;
+        if seen.is_some() { seen } else { wait_until(&mut child, Instant::now() + delay, || false)? }
+    };
+    if let Some(status) = ended {
+        ensure!(status.success(), "conveyorctl ended with {status}:\n{}", run.said());
+        return Ok(true);
+    }
+    child.kill().context("cannot kill conveyorctl")?;
+    child.wait().context("cannot wait for the killed conveyorctl")?;
+    report.kills += 1;
+    report.before_publishing += usize::from(run.published() == before);
+    Ok(false)
+}
+
+/// Names of all crash points of the tested build.
+///
+/// # Errors
+/// When the binary does not run, or has none.
+pub fn crash_points() -> Result<Vec<String>> {
+    let output = succeed(binary::command()?.arg("failpoints"))?;
+    let names: Vec<_> = String::from_utf8_lossy(&output.stdout).split_whitespace().map(String::from).collect();
+    ensure!(!names.is_empty(), "the tested build has no crash points");
+    Ok(names)
+}
+
+/// Dies at the `count`-th passing of a crash point, starts again, finishes and compares. False if the point was not
+/// passed so often.
+///
+/// # Errors
+/// When a run fails, hangs, or publishes something else than the undisturbed run.
+pub fn crash_at(reference: &Reference, point: &str, count: u32) -> Result<bool> {
+    let (_folder, run) = reference.victim()?;
+    let mut child = run.start(Some(&format!("{point}:{count}")))?;
+    let Some(status) = wait_until(&mut child, Instant::now() + PATIENCE, || false)? else {
+        child.kill().context("cannot kill conveyorctl")?;
+        child.wait().context("cannot wait for the killed conveyorctl")?;
+        bail!("crash point {point}:{count}: the run hung:\n{}", run.said());
+    };
+    let died = !status.success();
+    // An abort has no exit code; a code means that the run failed for a reason of its own.
+    ensure!(!died || status.code().is_none(), "crash point {point}:{count}: the run failed:\n{}", run.said());
+    if died {
+        run.finish().with_context(|| format!("the run after crash point {point}:{count} failed"))?;
+    }
+    reference.check(&run).with_context(|| format!("crash point {point}:{count}"))?;
+    Ok(died)
+}

@@ -1,1 +1,35 @@
-//! crate
+//! What is agreed: a pure state machine over [`conveyor_model::log::Command`]s, and the durable log under it.
+//!
+//! [`ClusterState`] decides, and nothing else does: no clock, no randomness, no I/O, no hash-map order. The log makes
+//! commands durable before it applies them. [`SingleVoterLog`] is the log of one process; a replicated one takes the same
+//! state machine and the same entries.
+
+mod disk;
+mod error;
+mod record;
+mod recover;
+mod segment;
+mod single;
+mod snapshot;
+mod state;
+mod writer;
+
+#[cfg(test)]
+mod simdisk;
+#[cfg(test)]
+mod tests;
+
+pub use single::{Options, SingleVoterLog};
+pub use state::ClusterState;
+
+/// Names of the crash points of this crate, before and after every durable step; see the feature `failpoints`.
+pub const FAILPOINTS: &[&str] = &[
+    "raft::before-append",
+    "raft::after-append",
+    "raft::after-sync",
+    "raft::before-snapshot",
+    "raft::after-snapshot-write",
+    "raft::after-snapshot",
+    "raft::after-segment",
+    "raft::after-delete",
+];

@@ -1,0 +1,12 @@
+//! Compiles the `.proto` files in pure Rust: no system `protoc`, no network.
+
+use std::error::Error;
+
+const FILES: [&str; 1] = ["proto/conveyor/v1/log.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    prost_build::Config::new().compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Round trips, golden bytes and the refusal of what is unknown.
+
+use std::path::Path;
+
+use conveyor_model::log::{Committed, Phase, Refusal};
+use conveyor_model::manifest::ManifestRef;
+use conveyor_model::{Epoch, Incarnation, Watermark};
+use proptest::prelude::*;
+
+use super::*;
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zé/.\\-]{0,8}"
+}
+
+fn pipeline() -> impl Strategy<Value = PipelineId> {
+    (text(), text()).prop_map(|(namespace, name)| PipelineId { namespace, name })
+}
+
+fn object() -> impl Strategy<Value = ManifestRef> {
+    (text(), text()).prop_map(|(key, sha256)| ManifestRef { key, sha256 })
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    use Phase::{Degraded, Draining, Failed, Finished, Paused, Pending, Running};
+    prop::sample::select(vec![Pending, Running, Paused, Draining, Degraded, Failed, Finished])
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<u64>().prop_map(Epoch)
+}
+
+fn incarnation() -> impl Strategy<Value = Incarnation> {
+    any::<u64>().prop_map(Incarnation)
+}
+
+fn watermark() -> impl Strategy<Value = Watermark> {
+    any::<i64>().prop_map(Watermark)
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    use prop::option::of;
+    let commit = (pipeline(), any::<u64>(), incarnation(), epoch(), of(epoch()), object(), of(watermark()), any::<bool>());
+    prop_oneof![
+        (pipeline(), object(), any::<u64>())
+            .prop_map(|(pipeline, plan, expect_version)| Command::PutPlan { pipeline, plan, expect_version }),
+        (pipeline(), incarnation(), text())
+            .prop_map(|(pipeline, expect, assignment)| Command::NewIncarnation { pipeline, expect, assignment }),
+        (pipeline(), incarnation()).prop_map(|(pipeline, incarnation)| Command::BeginEpoch { pipeline, incarnation }),
+        commit.prop_map(|(pipeline, version, incarnation, epoch, parent, manifest, watermark, last)| {
+            Command::CommitEpoch { pipeline, version, incarnation, epoch, parent, manifest, watermark, last }
+        }),
+        (pipeline(), incarnation(), epoch())
+            .prop_map(|(pipeline, incarnation, epoch)| Command::AbortEpoch { pipeline, incarnation, epoch }),
+        (pipeline(), incarnation(), phase(), text()).prop_map(|(pipeline, incarnation, phase, reason)| {
+            Command::SetPhase { pipeline, incarnation, phase, reason }
+        }),
+        (pipeline(), incarnation()).prop_map(|(pipeline, expect)| Command::Reset { pipeline, expect }),
+        (pipeline(), any::<u64>())
+            .prop_map(|(pipeline, expect_version)| Command::DeletePipeline { pipeline, expect_version }),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    use prop::option::of;
+    let refusal = prop_oneof![
+        Just(Refusal::UnknownPipeline),
+        (incarnation(), incarnation()).prop_map(|(got, current)| Refusal::Fenced { got, current }),
+        epoch().prop_map(Refusal::EpochPending),
+        (epoch(), of(epoch())).prop_map(|(got, pending)| Refusal::NotPending { got, pending }),
+        (of(epoch()), of(epoch())).prop_map(|(got, committed)| Refusal::WrongParent { got, committed }),
+        any::<(u64, u64)>().prop_map(|(got, current)| Refusal::StalePlan { got, current }),
+        (watermark(), watermark()).prop_map(|(got, committed)| Refusal::WatermarkBack { got, committed }),
+    ];
+    prop_oneof![
+        any::<u64>().prop_map(Outcome::PlanVersion),
+        incarnation().prop_map(Outcome::Incarnation),
+        epoch().prop_map(Outcome::Begun),
+        Just(Outcome::Done),
+        refusal.prop_map(Outcome::Refused),
+    ]
+}
+
+fn state() -> impl Strategy<Value = PipelineState> {
+    use prop::option::of;
+    let committed = (epoch(), incarnation(), object())
+        .prop_map(|(epoch, incarnation, manifest)| Committed { epoch, incarnation, manifest });
+    let left = (any::<u64>(), of(object()), incarnation(), text(), phase(), text());
+    let right = (of(committed), of(epoch()), any::<u64>(), any::<u32>(), of(watermark()));
+    (left, right).prop_map(|((version, plan, incarnation, assignment, phase, reason), right)| {
+        let (committed, pending, next_epoch, fail_streak, watermark) = right;
+        PipelineState {
+            version,
+            plan,
+            incarnation,
+            assignment,
+            phase,
+            reason,
+            committed,
+            pending,
+            next_epoch,
+            fail_streak,
+            watermark,
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn commands_come_back(command in command()) {
+        prop_assert_eq!(decode_command(&encode_command(&command)).expect("own bytes"), command);
+    }
+
+    #[test]
+    fn outcomes_come_back(outcome in outcome()) {
+        prop_assert_eq!(decode_outcome(&encode_outcome(&outcome)).expect("own bytes"), outcome);
+    }
+
+    #[test]
+    fn snapshots_come_back(index in any::<u64>(), pipelines in prop::collection::btree_map(pipeline(), state(), 0..4)) {
+        let bytes = encode_snapshot(index, 1, &pipelines);
+        let snapshot = Snapshot { last_index: index, last_term: 1, pipelines };
+        prop_assert_eq!(decode_snapshot(&bytes).expect("own bytes"), snapshot);
+    }
+
+    #[test]
+    fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        if let Ok(command) = decode_command(&bytes) {
+            prop_assert_eq!(encode_command(&command), bytes);
+        }
+    }
+}
+
+fn samples() -> Vec<Command> {
+    let pipeline = PipelineId::new("default", "late-flights");
+    let object = |key: &str| ManifestRef { key: key.into(), sha256: "ab".repeat(32) };
+    vec![
+        Command::PutPlan { pipeline: pipeline.clone(), plan: object("plans/1.json"), expect_version: 3 },
+        Command::NewIncarnation { pipeline: pipeline.clone(), expect: Incarnation(7), assignment: "local".into() },
+        Command::BeginEpoch { pipeline: pipeline.clone(), incarnation: Incarnation(8) },
+        Command::CommitEpoch {
+            pipeline: pipeline.clone(),
+            version: 4,
+            incarnation: Incarnation(8),
+            epoch: Epoch(300),
+            parent: Some(Epoch(299)),
+            manifest: object("manifests/300.json"),
+            watermark: Some(Watermark(-5)),
+            last: true,
+        },
+        Command::AbortEpoch { pipeline: pipeline.clone(), incarnation: Incarnation(8), epoch: Epoch(301) },
+        Command::SetPhase {
+            pipeline: pipeline.clone(),
+            incarnation: Incarnation(8),
+            phase: Phase::Paused,
+            reason: "a person asked".into(),
+        },
+        Command::Reset { pipeline: pipeline.clone(), expect: Incarnation(8) },
+        Command::DeletePipeline { pipeline, expect_version: 4 },
+    ]
+}
+
+/// Every form of a command as this version writes it, each after its length in four bytes. A change of these bytes
+/// breaks logs that exist.
+#[test]
+fn golden_bytes_are_stable() {
+    let mut bytes = Vec::new();
+    for command in samples() {
+        let encoded = encode_command(&command);
+        bytes.extend((encoded.len() as u32).to_le_bytes());
+        bytes.extend(encoded);
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/commands-v1.bin");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &bytes).expect("golden file");
+    }
+    let golden = std::fs::read(&path).expect("golden file");
+    assert_eq!(bytes, golden);
+    let mut rest = &golden[..];
+    for command in samples() {
+        let (length, tail) = rest.split_first_chunk::<4>().expect("a length");
+        let (entry, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+        assert_eq!(decode_command(entry).expect("golden"), command);
+        rest = tail;
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn what_is_unknown_halts() {
+    // Field 99 of the oneof: a command of a later version.
+    let later = [0x9a, 0x06, 0x00];
+    assert_eq!(decode_command(&later).expect_err("unknown command").code(), "proto-unknown");
+    // A known command with one more field.
+    let pipeline = PipelineId::new("a", "b");
+    let inner = v1::Reset { pipeline: Some((&pipeline).into()), expect: 1 }.encode_to_vec();
+    let mut bytes = vec![0x3a, inner.len() as u8 + 2];
+    bytes.extend(&inner);
+    bytes.extend([0x78, 1]);
+    assert_eq!(decode_command(&bytes).expect_err("unknown field").code(), "proto-unknown");
+    // An unknown phase.
+    let set = v1::SetPhase { pipeline: Some((&pipeline).into()), incarnation: 1, phase: 42, reason: String::new() };
+    let bytes = v1::Command { command: Some(v1::command::Command::SetPhase(set)) }.encode_to_vec();
+    assert_eq!(decode_command(&bytes).expect_err("unknown phase").code(), "proto-unknown");
+    // An outcome of no kind.
+    assert_eq!(decode_outcome(&[]).expect_err("no outcome").code(), "proto-unknown");
+    // A command without its pipeline.
+    let bytes = v1::Command { command: Some(v1::command::Command::Reset(v1::Reset::default())) }.encode_to_vec();
+    assert_eq!(decode_command(&bytes).expect_err("no pipeline").code(), "proto-malformed");
+}

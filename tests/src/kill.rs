@@ -36,7 +36,7 @@ impl Reference {
     pub fn new(mode: Mode, rows: usize, seed: u64) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot create a folder for the reference run")?;
         traffic::write_input(folder.path(), rows, seed)?;
-        let began = Instant::now();
+        let began = now();
         let run = Run::new(mode, folder.path(), folder.path())?;
         run.finish().context("the undisturbed run failed")?;
         Ok(Self { mode, folder, took: began.elapsed() })
@@ -68,7 +68,8 @@ impl Run {
     fn new(mode: Mode, input: &Path, folder: &Path) -> Result<Self> {
         let output = folder.join("out");
         let manifest = folder.join("pipeline.yaml");
-        std::fs::write(&manifest, traffic::manifest(mode, input, &output)).context("cannot write the manifest")?;
+        std::fs::write(&manifest, traffic::manifest(mode, input, &output))
+            .context("cannot write the manifest")?;
         Ok(Self { mode, manifest, data: folder.join("data"), output, log: folder.join("log") })
     }
 
@@ -108,13 +109,23 @@ impl Run {
     }
 }
 
+/// The machine's time. Moments of death are real ones: the kernel kills, and no clock of ours can stand in for it.
+#[allow(clippy::disallowed_methods)]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
 /// Waits until the process ends or the deadline passes; `None` says that it still runs.
-fn wait_until(child: &mut Child, deadline: Instant, mut stop: impl FnMut() -> bool) -> Result<Option<ExitStatus>> {
+fn wait_until(
+    child: &mut Child,
+    deadline: Instant,
+    mut stop: impl FnMut() -> bool,
+) -> Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait().context("cannot wait for conveyorctl")? {
             return Ok(Some(status));
         }
-        if Instant::now() >= deadline || stop() {
+        if now() >= deadline || stop() {
             return Ok(None);
         }
         // The moments of death are what is tested, so time itself is the input here.
@@ -162,12 +173,12 @@ fn kill_once(run: &Run, random: &mut ChaCha8Rng, report: &mut Kills) -> Result<b
     let delay = Duration::from_millis(random.random_range(20..600));
     let before = run.published();
     let ended = if random.random_bool(0.5) {
-        wait_until(&mut child, Instant::now() + delay, || false)?
+        wait_until(&mut child, now() + delay, || false)?
     } else {
         // A moment shortly after an epoch became visible, when the next ones are under way.
-        let seen = wait_until(&mut child, Instant::now() + PATIENCE, || run.published() > before)?;
+        let seen = wait_until(&mut child, now() + PATIENCE, || run.published() > before)?;
         let delay = delay / 10;
-        if seen.is_some() { seen } else { wait_until(&mut child, Instant::now() + delay, || false)? }
+        if seen.is_some() { seen } else { wait_until(&mut child, now() + delay, || false)? }
     };
     if let Some(status) = ended {
         ensure!(status.success(), "conveyorctl ended with {status}:\n{}", run.said());
@@ -186,7 +197,8 @@ fn kill_once(run: &Run, random: &mut ChaCha8Rng, report: &mut Kills) -> Result<b
 /// When the binary does not run, or has none.
 pub fn crash_points() -> Result<Vec<String>> {
     let output = succeed(binary::command()?.arg("failpoints"))?;
-    let names: Vec<_> = String::from_utf8_lossy(&output.stdout).split_whitespace().map(String::from).collect();
+    let names: Vec<_> =
+        String::from_utf8_lossy(&output.stdout).split_whitespace().map(String::from).collect();
     ensure!(!names.is_empty(), "the tested build has no crash points");
     Ok(names)
 }
@@ -199,7 +211,7 @@ pub fn crash_points() -> Result<Vec<String>> {
 pub fn crash_at(reference: &Reference, point: &str, count: u32) -> Result<bool> {
     let (_folder, run) = reference.victim()?;
     let mut child = run.start(Some(&format!("{point}:{count}")))?;
-    let Some(status) = wait_until(&mut child, Instant::now() + PATIENCE, || false)? else {
+    let Some(status) = wait_until(&mut child, now() + PATIENCE, || false)? else {
         child.kill().context("cannot kill conveyorctl")?;
         child.wait().context("cannot wait for the killed conveyorctl")?;
         bail!("crash point {point}:{count}: the run hung:\n{}", run.said());

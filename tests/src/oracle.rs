@@ -18,7 +18,8 @@ pub const DUCKDB: &str = "duckdb==2.0.0";
 /// When there is no `python3`, or the registry cannot be reached the first time.
 pub fn python() -> Result<PathBuf> {
     let cache = cache_dir()?;
-    let lock = File::create(cache.join("venv.lock")).context("cannot create the lock of the virtual environment")?;
+    let lock =
+        File::create(cache.join("venv.lock")).context("cannot create the lock of the virtual environment")?;
     lock.lock().context("cannot lock the virtual environment")?;
     let venv = cache.join(format!("venv-{}", DUCKDB.replace("==", "-")));
     let python = venv.join("bin").join("python");
@@ -26,8 +27,15 @@ pub fn python() -> Result<PathBuf> {
     if !ready.exists() {
         succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
             .context("the tests compare with DuckDB and need python3 with its venv module")?;
-        succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", DUCKDB]))
-            .context("the tests compare with DuckDB and install it once from the Python registry")?;
+        succeed(Command::new(&python).args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            DUCKDB,
+        ]))
+        .context("the tests compare with DuckDB and install it once from the Python registry")?;
         File::create(&ready).context("cannot mark the virtual environment as ready")?;
     }
     Ok(python)
@@ -39,6 +47,7 @@ pub fn python() -> Result<PathBuf> {
 /// When the outputs differ, with the script's explanation.
 pub fn judge(script: &str, arguments: &[&Path]) -> Result<String> {
     let script = root().join("tests").join("oracle").join(script);
-    let output = succeed(Command::new(python()?).arg(script).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    let output =
+        succeed(Command::new(python()?).arg(script).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1"))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -42,7 +42,7 @@ fn skip_at(bytes: &[u8], at: usize) -> usize {
     if rest[0] == b'"' {
         return string(bytes, at);
     }
-    if rest[0] == b'r' && !in_word || rest.starts_with(b"br") && !in_word {
+    if !in_word && (rest[0] == b'r' || rest.starts_with(b"br")) {
         return raw_string(bytes, at);
     }
     if rest[0] == b'\'' {
@@ -87,7 +87,8 @@ fn raw_string(bytes: &[u8], at: usize) -> usize {
     }
     i += 1;
     while i < bytes.len() {
-        let closes = bytes[i] == b'"' && bytes[i + 1..].iter().take(hashes).filter(|&&b| b == b'#').count() == hashes;
+        let closes =
+            bytes[i] == b'"' && bytes[i + 1..].iter().take(hashes).filter(|&&b| b == b'#').count() == hashes;
         i += 1;
         if closes {
             return i + hashes;
@@ -163,10 +164,8 @@ fn body_end(bytes: &[u8], from: usize) -> Option<usize> {
 pub fn without_tests(code: &str) -> String {
     let mut out = code.to_string();
     while let Some(at) = out.find("#[cfg(test)]") {
-        let end = body_end(out.as_bytes(), at + 12).map_or_else(
-            || out[at..].find(';').map_or(out.len(), |n| at + n + 1),
-            |end| end + 1,
-        );
+        let end = body_end(out.as_bytes(), at + 12)
+            .map_or_else(|| out[at..].find(';').map_or(out.len(), |n| at + n + 1), |end| end + 1);
         let blank: String = out[at..end].chars().filter(|c| *c == '\n').collect();
         out.replace_range(at..end, &blank);
     }
@@ -179,7 +178,8 @@ mod tests {
 
     #[test]
     fn literals_and_comments_are_blanked() {
-        let text = "let a = \"fn {\"; // fn x() {\nlet c = '{'; let l: &'static str = r#\"}\"}\"#; /* { */ b'\\''";
+        let text =
+            "let a = \"fn {\"; // fn x() {\nlet c = '{'; let l: &'static str = r#\"}\"}\"#; /* { */ b'\\''";
         let code = code_only(text);
         assert!(!code.contains('{') && !code.contains('}'), "{code}");
         assert!(code.contains("&'static str"));

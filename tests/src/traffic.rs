@@ -41,7 +41,8 @@ pub fn write_input(folder: &Path, rows: usize, seed: u64) -> Result<()> {
             let id = file * (rows / FILES) + n;
             push_record(&mut text, id, n, &mut random)?;
         }
-        std::fs::write(folder.join("in").join(format!("part-{file}.ndjson")), text).context("cannot write an input file")?;
+        std::fs::write(folder.join("in").join(format!("part-{file}.ndjson")), text)
+            .context("cannot write an input file")?;
     }
     Ok(())
 }
@@ -51,15 +52,31 @@ fn push_record(text: &mut String, id: usize, n: usize, random: &mut ChaCha8Rng) 
     // Ten milliseconds apart, so that all rows of a run lie within the hour that dedupe remembers.
     let late = if random.random_ratio(1, 200) { 30_000 } else { 0 };
     let at = (60_000 + n as i64 * 10 - late).max(0);
-    let ts = format!("2025-05-01T{:02}:{:02}:{:02}.{:03}Z", at / 3_600_000, at / 60_000 % 60, at / 1000 % 60, at % 1000);
+    let ts = format!(
+        "2025-05-01T{:02}:{:02}:{:02}.{:03}Z",
+        at / 3_600_000,
+        at / 60_000 % 60,
+        at / 1000 % 60,
+        at % 1000
+    );
     // A user at or above 1000 is not in the table.
     let user = random.random_range(0..1010);
     let amount = f64::from(random.random_range(-1000..100_000)) / 100.0;
-    let code = if random.random_ratio(1, 150) { "none".to_string() } else { random.random_range(0..500).to_string() };
-    let line = format!(r#"{{"id":"e-{id}","ts":"{ts}","user_id":{user},"amount":{amount},"code":"{code}","note":"n {id}"}}"#);
+    let code = if random.random_ratio(1, 150) {
+        "none".to_string()
+    } else {
+        random.random_range(0..500).to_string()
+    };
+    let line = format!(
+        r#"{{"id":"e-{id}","ts":"{ts}","user_id":{user},"amount":{amount},"code":"{code}","note":"n {id}"}}"#
+    );
     match random.random_range(0..400) {
         0 => writeln!(text, "{}", &line[..line.len() / 2])?,
-        1 => writeln!(text, "{}", line.replacen(r#""amount":"#, r#""amount":"much "#, 1).replacen(r#","code""#, r#"","code""#, 1))?,
+        1 => writeln!(
+            text,
+            "{}",
+            line.replacen(r#""amount":"#, r#""amount":"much "#, 1).replacen(r#","code""#, r#"","code""#, 1)
+        )?,
         2..20 => writeln!(text, "{line}\n{line}")?,
         _ => writeln!(text, "{line}")?,
     }

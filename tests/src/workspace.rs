@@ -42,7 +42,8 @@ pub fn metadata() -> Result<&'static Value> {
 /// # Errors
 /// When it cannot be created.
 pub fn cache_dir() -> Result<PathBuf> {
-    let target = metadata()?["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    let target =
+        metadata()?["target_directory"].as_str().context("cargo metadata names no target directory")?;
     let dir = Path::new(target).join("conveyor-tests");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     Ok(dir)
@@ -56,7 +57,9 @@ pub fn files(extensions: &[&str]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root().to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        for entry in
+            std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
+        {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let skipped = name.starts_with('.') || ["target", "out", "__pycache__"].contains(&name.as_str());

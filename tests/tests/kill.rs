@@ -6,7 +6,8 @@ use conveyor_tests::traffic::Mode;
 #[test]
 fn random_kills_change_nothing() {
     let reference = Reference::new(Mode::Streaming, 40_000, 11).expect("the undisturbed run");
-    let done = kill::random_kills(&reference, 12, 11).expect("killed runs publish what an undisturbed one does");
+    let done =
+        kill::random_kills(&reference, 12, 11).expect("killed runs publish what an undisturbed one does");
     assert_eq!(done.kills, 12);
 }
 
@@ -18,7 +19,10 @@ fn crash_points_change_nothing() {
     let step = points.len().div_ceil(8).max(1);
     let mut died = 0;
     for point in points.iter().step_by(step) {
-        died += usize::from(kill::crash_at(&reference, point, 1).expect("a crashed run publishes what an undisturbed one does"));
+        died += usize::from(
+            kill::crash_at(&reference, point, 1)
+                .expect("a crashed run publishes what an undisturbed one does"),
+        );
     }
     assert!(died > 0, "none of the chosen crash points was passed");
 }

@@ -23,7 +23,18 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 const ANYTHING: &[&str] = &[
-    "model", "proto", "expr", "store", "connectors", "planner", "engine", "flight", "raft", "sidecar", "router", "cli",
+    "model",
+    "proto",
+    "expr",
+    "store",
+    "connectors",
+    "planner",
+    "engine",
+    "flight",
+    "raft",
+    "sidecar",
+    "router",
+    "cli",
 ];
 
 /// Foreign crates with one door: only these crates of ours may name them, also for tests.
@@ -43,7 +54,8 @@ const WITHOUT_TOKIO: &[&str] = &["model", "expr", "planner"];
 
 /// Dependencies of all kinds, by crate, names without `conveyor-` for ours.
 fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
-    let packages = metadata().expect("cargo metadata")["packages"].as_array().expect("a list of packages").clone();
+    let packages =
+        metadata().expect("cargo metadata")["packages"].as_array().expect("a list of packages").clone();
     packages
         .iter()
         .map(|package| {
@@ -87,7 +99,8 @@ fn every_foreign_crate_comes_in_by_its_door() {
             // `datafusion-expr` and its like are DataFusion too.
             let door = DOORS.iter().find(|(name, _)| need == name || need.starts_with(&format!("{name}-")));
             if let Some((_, allowed)) = door.filter(|(_, allowed)| !allowed.contains(&short)) {
-                wrong.push(format!("{package} must not depend on {need}; its door is {}", allowed.join(", ")));
+                wrong
+                    .push(format!("{package} must not depend on {need}; its door is {}", allowed.join(", ")));
             }
             let tokio = need == "tokio" || need == "tokio-util" || need == "tokio-stream";
             if tokio && WITHOUT_TOKIO.contains(&short) {

@@ -23,7 +23,8 @@ fn read(path: &Path) -> String {
 /// Code that never runs for users: integration tests, benches, this crate.
 fn is_test_code(path: &Path) -> bool {
     let path = short(path);
-    path.split('/').any(|part| part == "tests" || part == "benches" || part == "tests.rs" || part == "testing")
+    path.split('/')
+        .any(|part| part == "tests" || part == "benches" || part == "tests.rs" || part == "testing")
 }
 
 /// What is longer than it should be: `file <path>` or `function <path> <name>`, and its length.
@@ -61,12 +62,16 @@ fn files_and_functions_are_short() {
     let mut wrong = Vec::new();
     for (what, lines) in &actual {
         if allowed.get(what).is_none_or(|most| lines > most) {
-            wrong.push(format!("{what}: {lines} lines; files have {FILE_LINES} at most, functions {FUNCTION_LINES}"));
+            wrong.push(format!(
+                "{what}: {lines} lines; files have {FILE_LINES} at most, functions {FUNCTION_LINES}"
+            ));
         }
     }
     for (what, most) in &allowed {
         if actual.get(what).is_none_or(|lines| lines < most) {
-            wrong.push(format!("{what} has become shorter than {most}: shrink tests/tidy-allow.txt (TIDY_UPDATE=1)"));
+            wrong.push(format!(
+                "{what} has become shorter than {most}: shrink tests/tidy-allow.txt (TIDY_UPDATE=1)"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -74,7 +79,8 @@ fn files_and_functions_are_short() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let silent: Vec<_> = rust_files().iter().filter(|(_, t)| !t.starts_with("//! ")).map(|(p, _)| short(p)).collect();
+    let silent: Vec<_> =
+        rust_files().iter().filter(|(_, t)| !t.starts_with("//! ")).map(|(p, _)| short(p)).collect();
     assert!(silent.is_empty(), "these do not open with `//! ` and a sentence: {silent:?}");
 }
 
@@ -87,7 +93,9 @@ fn nothing_is_left_half_done() {
         let code = code_only(&text);
         for (number, line) in text.lines().enumerate() {
             let comment = line.find("//").map_or("", |at| &line[at..]);
-            let bare = ["TODO", "FIXME"].iter().any(|m| comment.split(|c: char| !c.is_alphanumeric()).any(|w| w == *m));
+            let bare = ["TODO", "FIXME"]
+                .iter()
+                .any(|m| comment.split(|c: char| !c.is_alphanumeric()).any(|w| w == *m));
             // This file names what it looks for.
             if (bare || marks.iter().any(|m| comment.contains(m))) && !path.ends_with("tidy.rs") {
                 wrong.push(format!("{}:{}: a note instead of the work", short(&path), number + 1));
@@ -119,12 +127,16 @@ fn nothing_is_unwrapped_outside_tests() {
 fn no_file_names_a_place_on_one_machine() {
     let places = ["root", "work", "home"].map(|p| format!("/{p}/"));
     let mut wrong = Vec::new();
-    for path in files(&["rs", "md", "toml", "yaml", "yml", "py", "proto", "sh", "service"]).expect("the tree can be listed") {
+    for path in files(&["rs", "md", "toml", "yaml", "yml", "py", "proto", "sh", "service"])
+        .expect("the tree can be listed")
+    {
         for (number, line) in read(&path).lines().enumerate() {
             let starts = |place: &String| {
                 line.match_indices(place.as_str()).any(|(at, _)| {
                     // `https://example/work/x` and `{root}/work/` are other things than a path from the root.
-                    !line[..at].ends_with(|c: char| c.is_alphanumeric() || ['.', '}', '_', '-', '*', '>', '/'].contains(&c))
+                    !line[..at].ends_with(|c: char| {
+                        c.is_alphanumeric() || ['.', '}', '_', '-', '*', '>', '/'].contains(&c)
+                    })
                 })
             };
             if places.iter().any(starts) {

@@ -19,11 +19,14 @@ fn main() -> Result<()> {
             "--bytes" => bytes = number()?,
             "--seed" => seed = number()?,
             "--bad-every" => bad_every = Some(number()?.max(1)),
-            other if other.starts_with('-') => bail!("unknown flag {other}; known: --bytes N --seed N --bad-every N"),
+            other if other.starts_with('-') => {
+                bail!("unknown flag {other}; known: --bytes N --seed N --bad-every N")
+            }
             other => folder = Some(PathBuf::from(other)),
         }
     }
-    let folder = folder.context("which folder? usage: gen-events FOLDER [--bytes N] [--seed N] [--bad-every N]")?;
+    let folder =
+        folder.context("which folder? usage: gen-events FOLDER [--bytes N] [--seed N] [--bad-every N]")?;
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let open = |name: &str| File::create(folder.join(name)).with_context(|| format!("cannot create {name}"));
     let mut out = BufWriter::with_capacity(1 << 20, open("events.ndjson")?);

@@ -3,8 +3,6 @@
 //!
 //! Prints the tables of `docs/reliability.md`. Ends with an error at the first difference, naming seed and moment.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, bail};
 use conveyor_tests::kill::{self, Reference};
 use conveyor_tests::report::markdown;
@@ -45,7 +43,7 @@ fn main() -> Result<()> {
     for (mode, reference) in &references {
         // The streaming run is the heart of the matter; the job adds single-file sinks and the last epoch.
         let kills = if *mode == Mode::Streaming { settings.kills } else { settings.kills.div_ceil(4) };
-        let began = Instant::now();
+        let began = kill::now();
         let done = kill::random_kills(reference, kills, settings.seed)?;
         rows.push(vec![
             format!("{mode:?}"),
@@ -57,7 +55,14 @@ fn main() -> Result<()> {
         ]);
         eprintln!("{mode:?}: {} kills, no difference", done.kills);
     }
-    let head = ["mode", "kills", "of them before anything was published", "pipelines compared", "rows lost or doubled", "time"];
+    let head = [
+        "mode",
+        "kills",
+        "of them before anything was published",
+        "pipelines compared",
+        "rows lost or doubled",
+        "time",
+    ];
     println!("{}", markdown(&head, &rows));
     if settings.points {
         println!("{}", crash_points(&references)?);
@@ -73,7 +78,10 @@ fn crash_points(references: &[(Mode, Reference)]) -> Result<String> {
         for (mode, reference) in references {
             for count in [1, 4] {
                 let died = kill::crash_at(reference, &point, count)?;
-                eprintln!("{point}:{count} {mode:?}: {}", if died { "died, same output" } else { "not passed" });
+                eprintln!(
+                    "{point}:{count} {mode:?}: {}",
+                    if died { "died, same output" } else { "not passed" }
+                );
                 row.push(if died { "same output".into() } else { "not passed".into() });
             }
         }

@@ -12,7 +12,7 @@ name = "flights-2013-01.csv"
 # The flights with the byte offset of each, which is the row's identity.
 rows = list(records(f"{data}/{name}", skip_header=True))
 header = next(csv.reader(open(f"{data}/{name}")))
-judge.run("CREATE TABLE raw (at BIGINT, " + ", ".join(f'"{c}" VARCHAR' for c in header) + ")")
+judge.run("CREATE TABLE raw (pos BIGINT, " + ", ".join(f'"{c}" VARCHAR' for c in header) + ")")
 values = [[at, *(None if v == "NA" else v for v in next(csv.reader([text])))] for at, text in rows]
 with open(f"{out}/oracle.csv", "w", newline="") as file:
     csv.writer(file).writerows([["\\N" if v is None else v for v in row] for row in values])
@@ -24,14 +24,14 @@ for table, null in [("airports", ""), ("airlines", ""), ("planes", "NA"), ("weat
 
 judge.run("""
 CREATE TABLE flights AS
-SELECT at, time_hour::TIMESTAMPTZ AS time_hour, origin, dest, carrier, flight::BIGINT AS flight, tailnum,
+SELECT pos, time_hour::TIMESTAMPTZ AS time_hour, origin, dest, carrier, flight::BIGINT AS flight, tailnum,
        dep_time::INT AS dep_time, arr_time::INT AS arr_time, dep_delay::INT AS dep_delay, air_time::INT AS air_time,
        distance::INT AS distance
 FROM raw;
 CREATE TABLE good AS FROM flights
 WHERE dep_time IS NOT NULL AND air_time IS NOT NULL AND coalesce(arr_time < 2400, true);
 CREATE TABLE wanted AS
-SELECT f.at, f.time_hour, f.origin, f.dest, a.name AS dest_name, a.tzone AS dest_zone, f.carrier, l.name AS airline,
+SELECT f.pos, f.time_hour, f.origin, f.dest, a.name AS dest_name, a.tzone AS dest_zone, f.carrier, l.name AS airline,
        f.flight, sha256(f.tailnum) AS tailnum, p.model AS plane_model, p.year::BIGINT AS built, p.seats::BIGINT AS seats,
        f.dep_delay,
        CASE WHEN f.dep_delay < 60 THEN 'short' WHEN f.dep_delay < 120 THEN 'medium' ELSE 'long' END AS delay_class,
@@ -55,8 +55,8 @@ judge.same("late", f"SELECT {columns} FROM read_parquet('{out}/late/**/*.parquet
 judge.same("very-late", f"SELECT {columns} FROM read_json('{out}/very-late.ndjson', format = 'newline_delimited')",
            f"SELECT {columns} FROM wanted WHERE NOT lost AND dep_delay >= 120")
 judge.same("dead letters", DEAD_LETTERS.format(f"{out}/dlq"), f"""
-SELECT 'flights' AS source, '{name}' AS split, at AS position, 0::BIGINT AS "row", 'validate-failed' AS code
-FROM flights WHERE at NOT IN (SELECT at FROM good)
-UNION ALL SELECT 'flights', '{name}', at, 0, 'lookup-miss' FROM wanted WHERE lost
+SELECT 'flights' AS source, '{name}' AS split, pos AS position, 0::BIGINT AS "row", 'validate-failed' AS code
+FROM flights WHERE pos NOT IN (SELECT pos FROM good)
+UNION ALL SELECT 'flights', '{name}', pos, 0, 'lookup-miss' FROM wanted WHERE lost
 """)
 judge.end()

@@ -58,6 +58,6 @@ def records(path, skip_header=False):
 
 # Identity and reason of each dead letter; the file's name stands for its URL, which differs from machine to machine.
 DEAD_LETTERS = """
-SELECT source, regexp_extract(split, '[^/]+$') AS split, position::BIGINT AS position, "row"::BIGINT AS "row", code
+SELECT source, regexp_extract(split, '[^/]+$') AS split, position::BIGINT AS position, row_index::BIGINT AS row_index, code
 FROM read_parquet('{}/**/*.parquet', hive_partitioning = false, union_by_name = true)
 """

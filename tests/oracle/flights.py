@@ -55,7 +55,7 @@ judge.same("late", f"SELECT {columns} FROM read_parquet('{out}/late/**/*.parquet
 judge.same("very-late", f"SELECT {columns} FROM read_json('{out}/very-late.ndjson', format = 'newline_delimited')",
            f"SELECT {columns} FROM wanted WHERE NOT lost AND dep_delay >= 120")
 judge.same("dead letters", DEAD_LETTERS.format(f"{out}/dlq"), f"""
-SELECT 'flights' AS source, '{name}' AS split, pos AS position, 0::BIGINT AS "row", 'validate-failed' AS code
+SELECT 'flights' AS source, '{name}' AS split, pos AS position, 0::BIGINT AS row_index, 'validate-failed' AS code
 FROM flights WHERE pos NOT IN (SELECT pos FROM good)
 UNION ALL SELECT 'flights', '{name}', pos, 0, 'lookup-miss' FROM wanted WHERE lost
 """)

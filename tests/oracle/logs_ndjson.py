@@ -47,5 +47,5 @@ columns = ("id, ts::TIMESTAMPTZ AS ts, host, ip, \"user\", method, path, status:
 judge.same("pages", f"SELECT {columns} FROM read_parquet('{out}/pages/*.parquet')", "FROM wanted")
 judge.same("errors", f"SELECT {columns} FROM read_csv('{out}/errors.csv', header = true)", "FROM wanted WHERE status >= 500")
 judge.same("dead letters", DEAD_LETTERS.format(f"{out}/dlq"),
-           f"SELECT 'access' AS source, '{name}' AS split, position, 0::BIGINT AS \"row\", code FROM dead")
+           f"SELECT 'access' AS source, '{name}' AS split, position, 0::BIGINT AS row_index, code FROM dead")
 judge.end()

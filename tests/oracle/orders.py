@@ -51,7 +51,7 @@ types = {"order_id": "BIGINT", "placed": "TIMESTAMPTZ", "channel": "VARCHAR", "c
          "till": "BIGINT", "sku": "VARCHAR", "title": "VARCHAR", "quantity": "BIGINT", "price": "DOUBLE", "total": "DOUBLE"}
 columns = "{" + ", ".join(f"{k}: '{v}'" for k, v in types.items()) + "}"
 judge.run(f"CREATE TABLE wanted AS FROM read_json('{out}/oracle.ndjson', format = 'newline_delimited', columns = {columns})")
-judge.run("CREATE TABLE dead (source VARCHAR, split VARCHAR, position BIGINT, \"row\" BIGINT, code VARCHAR)")
+judge.run("CREATE TABLE dead (source VARCHAR, split VARCHAR, position BIGINT, row_index BIGINT, code VARCHAR)")
 judge.con.executemany("INSERT INTO dead VALUES (?, ?, ?, ?, ?)", dead)
 judge.same("lines", f"FROM read_json('{out}/lines.ndjson', format = 'newline_delimited', columns = {columns})", "FROM wanted")
 judge.same("large", f"FROM read_csv('{out}/large.csv', header = true, columns = {columns})", "FROM wanted WHERE total >= 300")

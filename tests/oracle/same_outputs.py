@@ -17,8 +17,8 @@ def lines(folder):
 
 
 def dead(folder):
-    return (f"SELECT source, regexp_extract(split, '[^/]+$') AS split, position, \"row\", operator, code, message, "
-            f"\"column\", raw, row_json FROM read_parquet('{folder}/dlq/**/*.parquet', hive_partitioning = false)")
+    return (f"SELECT source, regexp_extract(split, '[^/]+$') AS split, position, row_index, operator_name, code, "
+            f"message, column_name, raw, row_json FROM read_parquet('{folder}/dlq/**/*.parquet', hive_partitioning = false)")
 
 
 judge.same("big", lines(actual), lines(expected))

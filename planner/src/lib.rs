@@ -1,1 +1,19 @@
-//! crate
+//! YAML manifests in; diagnostics with line and column, plan, diff, picture and JSON Schema out.
+//!
+//! Everything here is a pure function: no file is opened, nothing is sent, nothing runs. The way is
+//! [`parse`] -> [`Objects::discoveries`] (the caller asks the connectors) -> [`compile`] -> [`diff`], [`explain`],
+//! [`graph`](fn@graph).
+
+mod compile;
+mod diagnostic;
+mod graph;
+mod manifest;
+mod names;
+mod objects;
+pub mod types;
+mod units;
+mod yaml;
+
+pub use compile::{Catalog, Compiled, Options, compile};
+pub use diagnostic::{Diagnostic, Severity};
+pub use objects::{Discoveries, Document, ObjectId, Objects, Parsed, parse};

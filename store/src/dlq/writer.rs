@@ -1,0 +1,141 @@
+//! The dead letters of one task: in memory up to a bound, then in staged Parquet objects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::temporal_conversions::timestamp_us_to_datetime;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use bytes::Bytes;
+use conveyor_model::dead_letter::{DeadLetterContext, DeadLetters, DeadRows};
+use conveyor_model::manifest::StagedRef;
+use conveyor_model::{Clock, Epoch, Error, Result};
+
+use super::file;
+use super::group::{Group, GroupKey};
+use super::schema::schema;
+use super::store::Attempts;
+use crate::objects::{self, Objects};
+use crate::paths;
+
+/// Rows in memory at which they are staged.
+pub(crate) const MOST_ROWS: usize = 50_000;
+/// Bytes in memory at which they are staged.
+pub(crate) const MOST_BYTES: usize = 8 << 20;
+
+/// Numbers the files of this process; a task of one incarnation lives in one process.
+static FILES: AtomicU64 = AtomicU64::new(1);
+
+/// A file on its way to the store, or there.
+struct Staged {
+    key: String,
+    group: GroupKey,
+    sequence: u64,
+    rows: u64,
+    bytes: u64,
+    /// What is not in the store yet.
+    unsent: Option<Bytes>,
+}
+
+pub(crate) struct Writer {
+    objects: Arc<dyn Objects>,
+    clock: Arc<dyn Clock>,
+    attempts: Option<Attempts>,
+    context: DeadLetterContext,
+    groups: BTreeMap<GroupKey, Group>,
+    staged: Vec<Staged>,
+    schemas: Vec<(SchemaRef, Arc<str>)>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        objects: Arc<dyn Objects>,
+        clock: Arc<dyn Clock>,
+        attempts: Option<Attempts>,
+        context: DeadLetterContext,
+    ) -> Self {
+        Self { objects, clock, attempts, context, groups: BTreeMap::new(), staged: Vec::new(), schemas: Vec::new() }
+    }
+
+    /// The schema as JSON, made once for each.
+    fn schema_json(&mut self, schema: &SchemaRef) -> Result<Arc<str>> {
+        let known = |s: &SchemaRef| Arc::ptr_eq(s, schema) || s == schema;
+        if let Some((_, json)) = self.schemas.iter().find(|(s, _)| known(s)) {
+            return Ok(json.clone());
+        }
+        let json = serde_json::to_string(schema.as_ref())
+            .map_err(|e| Error::runtime("dead-letter-type", "a row's schema cannot be written as JSON").because(e))?;
+        let json: Arc<str> = json.into();
+        self.schemas.push((schema.clone(), json.clone()));
+        Ok(json)
+    }
+
+    /// Turns all rows in memory into files and sends them. What could not be sent stays and is sent by the next call.
+    async fn flush(&mut self, epoch: Option<Epoch>) -> Result<()> {
+        for (key, group) in std::mem::take(&mut self.groups) {
+            let sequence = FILES.fetch_add(1, Ordering::Relaxed);
+            let random = uuid::Uuid::new_v4().simple().to_string();
+            let DeadLetterContext { pipeline, incarnation, task, .. } = &self.context;
+            let name = paths::dlq_staged(pipeline, *incarnation, *task, sequence, &random);
+            let (context, of, rows) = (self.context.clone(), key.clone(), group.rows() as u64);
+            let encoded = tokio::task::spawn_blocking(move || {
+                let batch = group.finish(&of, &context, epoch.map(|e| e.0))?;
+                file::encode(&[batch], schema())
+            });
+            let stopped = |e| Error::runtime("store-stopped", "the process stops while dead letters are written").because(e);
+            let bytes = encoded.await.map_err(stopped)??;
+            let (length, unsent) = (bytes.len() as u64, Some(bytes));
+            self.staged.push(Staged { key: name, group: key, sequence, rows, bytes: length, unsent });
+        }
+        for file in &mut self.staged {
+            if let Some(bytes) = &file.unsent {
+                fail::fail_point!("store::before-dlq-flush");
+                objects::create_same(self.objects.as_ref(), &file.key, bytes.clone()).await?;
+                file.unsent = None;
+                fail::fail_point!("store::after-dlq-flush");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Writer {
+    async fn write(
+        &mut self,
+        operator: &str,
+        name: &str,
+        rows: DeadRows,
+        event_time_us: Option<Vec<Option<i64>>>,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.wall_us();
+        let date = timestamp_us_to_datetime(now).map_or_else(|| "unknown".to_owned(), |t| t.format("%Y-%m-%d").to_string());
+        let schema = match &rows {
+            DeadRows::Raw(_) => None,
+            DeadRows::Typed { rows, .. } => Some(self.schema_json(&rows.schema())?),
+        };
+        let key = GroupKey { operator: operator.to_owned(), date, schema };
+        let group = self.groups.entry(key).or_insert_with(|| Group::new(name));
+        group.push(operator, &rows, event_time_us.as_deref(), now, self.attempts.as_ref())?;
+        let (held, bytes) = self.groups.values().fold((0, 0), |(r, b), g| (r + g.rows(), b + g.bytes()));
+        if held >= MOST_ROWS || bytes >= MOST_BYTES {
+            self.flush(None).await?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self, epoch: Epoch) -> Result<Vec<StagedRef>> {
+        self.flush(Some(epoch)).await?;
+        let DeadLetterContext { pipeline, incarnation, task, .. } = &self.context;
+        let name = |file: Staged| {
+            let folder = paths::dlq_folder(pipeline, &file.group.operator, &file.group.date);
+            let part = paths::dlq_part(epoch, *incarnation, *task, file.sequence);
+            StagedRef { staged: file.key, publish: format!("{folder}/{part}"), rows: file.rows, bytes: file.bytes }
+        };
+        Ok(std::mem::take(&mut self.staged).into_iter().map(name).collect())
+    }
+}

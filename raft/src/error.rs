@@ -30,5 +30,6 @@ pub(crate) fn corrupt(path: &Path, offset: u64, why: impl Into<String>) -> Error
 pub(crate) fn version(path: &Path, version: u8) -> Error {
     Error::new(Kind::Corrupt, "log-version", format!("the log has the unknown format version {version}"))
         .in_split(path.display())
+        .at_position("byte 7")
         .help("it was written by a newer version of conveyor: run that version or a later one")
 }

@@ -1,0 +1,122 @@
+//! The log on a real disk.
+
+use std::path::{Path, PathBuf};
+
+use conveyor_model::Kind;
+use conveyor_model::log::{Log, Outcome};
+use futures::executor::block_on;
+use futures::future::join_all;
+
+use super::*;
+use crate::{Options, SingleVoterLog};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/log-v1")
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        if entry.file_name() != "LOCK" {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    }
+}
+
+fn open_error(dir: &Path) -> conveyor_model::Error {
+    match SingleVoterLog::open(dir) {
+        Ok(_) => panic!("it should not open"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_opening_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a/b");
+    let log = SingleVoterLog::open_with(&path, Options { snapshot_every: 3 }).expect("opens");
+    for command in good_life(5) {
+        assert!(!matches!(block_on(log.propose(command)).expect("durable"), Outcome::Refused(_)));
+    }
+    let before = block_on(log.list()).expect("listed");
+    drop(log);
+    let log = SingleVoterLog::open(&path).expect("opens again");
+    assert_eq!(block_on(log.list()).expect("listed"), before);
+    let state = block_on(log.read(&pipeline(0))).expect("read").expect("known");
+    assert_eq!(state.committed.map(|c| c.epoch), Some(Epoch(5)));
+    assert_eq!(block_on(log.read(&pipeline(1))).expect("read"), None);
+}
+
+#[test]
+fn waiting_proposals_go_together_and_each_gets_its_own_answer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = SingleVoterLog::open(dir.path()).expect("opens");
+    let put = |n| Command::PutPlan { pipeline: pipeline(n), plan: object(n), expect_version: 0 };
+    let answers = block_on(join_all((0..200).map(|n| log.propose(put(n)))));
+    assert!(answers.into_iter().all(|a| a.expect("durable") == Outcome::PlanVersion(1)));
+    assert_eq!(block_on(log.list()).expect("listed").len(), 200);
+}
+
+#[test]
+fn two_processes_cannot_share_a_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = SingleVoterLog::open(dir.path()).expect("opens");
+    let error = open_error(dir.path());
+    assert_eq!(error.code(), "data-dir-locked");
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    drop(log);
+    assert!(SingleVoterLog::open(dir.path()).is_ok());
+}
+
+#[test]
+fn an_oversized_command_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = SingleVoterLog::open(dir.path()).expect("opens");
+    let assignment = "x".repeat(2 << 20);
+    let command = Command::NewIncarnation { pipeline: pipeline(0), expect: Incarnation(0), assignment };
+    assert_eq!(block_on(log.propose(command)).expect_err("too large").code(), "command-too-large");
+}
+
+#[test]
+fn an_unknown_version_halts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    copy(&golden(), dir.path());
+    for entry in std::fs::read_dir(dir.path()).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let before = std::fs::read(&path).expect("read");
+        let mut bytes = before.clone();
+        bytes[7] = 2;
+        std::fs::write(&path, bytes).expect("written");
+        let error = open_error(dir.path());
+        assert_eq!((error.kind(), error.code()), (Kind::Corrupt, "log-version"));
+        std::fs::write(&path, before).expect("written");
+    }
+    assert!(SingleVoterLog::open(dir.path()).is_ok());
+}
+
+/// A log as this version writes it. Logs that exist must stay readable.
+#[test]
+fn golden_files_are_read_and_written_alike() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = SingleVoterLog::open_with(dir.path(), Options { snapshot_every: 5 }).expect("opens");
+    for command in good_life(3) {
+        block_on(log.propose(command)).expect("durable");
+    }
+    let expected = block_on(log.list()).expect("listed");
+    drop(log);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden()).expect("a directory");
+        copy(dir.path(), &golden());
+    }
+    let mut names: Vec<_> = std::fs::read_dir(golden()).expect("golden").map(|e| e.expect("an entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names.len(), 2, "a snapshot and a segment");
+    for name in &names {
+        let (golden, ours) = (std::fs::read(golden().join(name)), std::fs::read(dir.path().join(name)));
+        assert_eq!(golden.expect("golden"), ours.expect("ours"), "{}", name.to_string_lossy());
+    }
+    let copied = tempfile::tempdir().expect("a directory");
+    copy(&golden(), copied.path());
+    let log = SingleVoterLog::open(copied.path()).expect("opens");
+    assert_eq!(block_on(log.list()).expect("listed"), expected);
+}

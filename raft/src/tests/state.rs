@@ -1,0 +1,224 @@
+//! The state machine.
+
+use std::collections::BTreeMap;
+
+use conveyor_model::log::{Outcome, PipelineState, Refusal};
+use proptest::prelude::*;
+
+use super::*;
+use crate::ClusterState;
+
+/// What `command` asks for, corrected so that it fits the state: random commands alone rarely commit anything.
+fn fitted(command: Command, state: &ClusterState, fit: bool) -> Command {
+    let of = |p: &PipelineId| state.pipelines().get(p).cloned().unwrap_or_default();
+    match command {
+        _ if !fit => command,
+        Command::BeginEpoch { pipeline, .. } => {
+            let incarnation = of(&pipeline).incarnation;
+            Command::BeginEpoch { pipeline, incarnation }
+        }
+        Command::NewIncarnation { pipeline, assignment, .. } => {
+            let expect = of(&pipeline).incarnation;
+            Command::NewIncarnation { pipeline, expect, assignment }
+        }
+        Command::CommitEpoch { pipeline, manifest, watermark, last, epoch, .. } => {
+            let s = of(&pipeline);
+            Command::CommitEpoch {
+                pipeline,
+                version: s.version,
+                incarnation: s.incarnation,
+                epoch: s.pending.unwrap_or(epoch),
+                parent: s.committed.map(|c| c.epoch),
+                manifest,
+                watermark,
+                last,
+            }
+        }
+        Command::AbortEpoch { pipeline, epoch, .. } => {
+            let s = of(&pipeline);
+            Command::AbortEpoch { pipeline, incarnation: s.incarnation, epoch: s.pending.unwrap_or(epoch) }
+        }
+        other => other,
+    }
+}
+
+fn before_and_after(command: &Command, before: &PipelineState, after: &PipelineState, outcome: &Outcome) {
+    let forgets = matches!(command, Command::Reset { .. } | Command::DeletePipeline { .. });
+    assert!(after.next_epoch >= before.next_epoch && after.incarnation >= before.incarnation);
+    assert!(after.version >= before.version);
+    if after.assignment != before.assignment {
+        assert!(after.incarnation > before.incarnation, "assignments change only together with the incarnation");
+    }
+    if !forgets {
+        assert!(after.watermark >= before.watermark, "the watermark went back");
+    }
+    if let Some(pending) = after.pending {
+        assert!(pending.0 < after.next_epoch && Some(pending) > after.committed.as_ref().map(|c| c.epoch));
+    }
+    if after.committed != before.committed && !forgets {
+        let Command::CommitEpoch { parent, incarnation, epoch, .. } = command else {
+            panic!("only a commit commits, not {command:?}")
+        };
+        assert_eq!(before.committed.as_ref().map(|c| c.epoch), *parent, "the chain of parents broke");
+        assert_eq!(*incarnation, before.incarnation, "a fenced incarnation committed");
+        assert_eq!(before.pending, Some(*epoch));
+        assert_eq!(*outcome, Outcome::Done);
+    }
+    if matches!(outcome, Outcome::Refused(_)) {
+        assert_eq!(before, after, "a refusal changed something");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn laws_hold_for_any_history(commands in prop::collection::vec((command(), prop::bool::weighted(0.7)), 1..80)) {
+        let mut state = ClusterState::default();
+        let mut begun: BTreeMap<PipelineId, Epoch> = BTreeMap::new();
+        let mut history = Vec::new();
+        for (command, fit) in commands {
+            let command = fitted(command, &state, fit);
+            let before = state.clone();
+            let outcome = state.apply(&command);
+            for (id, after) in state.pipelines() {
+                let fresh = PipelineState { next_epoch: 1, ..PipelineState::default() };
+                before_and_after(&command, before.pipelines().get(id).unwrap_or(&fresh), after, &outcome);
+            }
+            if let (Outcome::Begun(epoch), Command::BeginEpoch { pipeline, .. }) = (&outcome, &command) {
+                let last = begun.insert(pipeline.clone(), *epoch);
+                prop_assert!(last < Some(*epoch), "epoch {} was given twice", epoch);
+            }
+            history.push((command, outcome));
+        }
+        let mut replayed = ClusterState::default();
+        for (command, outcome) in &history {
+            prop_assert_eq!(&replayed.apply(command), outcome);
+        }
+        prop_assert_eq!(replayed, state);
+    }
+
+    #[test]
+    fn a_repeated_command_gets_its_answer_again(
+        commands in prop::collection::vec((command(), prop::bool::weighted(0.9)), 1..60),
+    ) {
+        let mut state = ClusterState::default();
+        for (command, fit) in commands {
+            let command = fitted(command, &state, fit);
+            let outcome = state.apply(&command);
+            let after = state.clone();
+            let again = state.apply(&command);
+            match (&command, &outcome) {
+                // These mint a number: a second one is refused, because the caller must read before it tries again.
+                (Command::BeginEpoch { .. }, Outcome::Begun(e)) => {
+                    prop_assert_eq!(again, Outcome::Refused(Refusal::EpochPending(*e)));
+                }
+                (Command::NewIncarnation { .. }, Outcome::Incarnation(_)) => {
+                    let fenced = matches!(again, Outcome::Refused(Refusal::Fenced { .. }));
+                    prop_assert!(fenced);
+                }
+                _ => prop_assert_eq!(again, outcome),
+            }
+            prop_assert_eq!(&state, &after);
+        }
+    }
+}
+
+#[test]
+fn a_good_life_commits_every_epoch() {
+    let mut state = ClusterState::default();
+    for command in good_life(5) {
+        let outcome = state.apply(&command);
+        assert!(!matches!(outcome, Outcome::Refused(_)), "{command:?}: {outcome:?}");
+    }
+    let p = &state.pipelines()[&pipeline(0)];
+    assert_eq!(p.committed.as_ref().map(|c| c.epoch), Some(Epoch(5)));
+    assert_eq!((p.watermark, p.phase, p.next_epoch), (Some(Watermark(5)), Phase::Running, 6));
+}
+
+#[test]
+fn every_refusal_says_why() {
+    let mut state = ClusterState::default();
+    let p = pipeline(0);
+    let begin = |i| Command::BeginEpoch { pipeline: pipeline(0), incarnation: Incarnation(i) };
+    assert_eq!(state.apply(&begin(0)), Outcome::Refused(Refusal::UnknownPipeline));
+    for command in good_life(2) {
+        state.apply(&command);
+    }
+    let fenced = Refusal::Fenced { got: Incarnation(0), current: Incarnation(1) };
+    assert_eq!(state.apply(&begin(0)), Outcome::Refused(fenced));
+    assert_eq!(state.apply(&begin(1)), Outcome::Begun(Epoch(3)));
+    assert_eq!(state.apply(&begin(1)), Outcome::Refused(Refusal::EpochPending(Epoch(3))));
+    let commit = |epoch, parent, watermark, version| Command::CommitEpoch {
+        pipeline: pipeline(0),
+        version,
+        incarnation: Incarnation(1),
+        epoch: Epoch(epoch),
+        parent: Some(Epoch(parent)),
+        manifest: object(9),
+        watermark: Some(Watermark(watermark)),
+        last: false,
+    };
+    let not_pending = Refusal::NotPending { got: Epoch(4), pending: Some(Epoch(3)) };
+    assert_eq!(state.apply(&commit(4, 2, 9, 1)), Outcome::Refused(not_pending));
+    let wrong_parent = Refusal::WrongParent { got: Some(Epoch(1)), committed: Some(Epoch(2)) };
+    assert_eq!(state.apply(&commit(3, 1, 9, 1)), Outcome::Refused(wrong_parent));
+    let back = Refusal::WatermarkBack { got: Watermark(1), committed: Watermark(2) };
+    assert_eq!(state.apply(&commit(3, 2, 1, 1)), Outcome::Refused(back));
+    let stale = Refusal::StalePlan { got: 2, current: 1 };
+    assert_eq!(state.apply(&commit(3, 2, 9, 2)), Outcome::Refused(stale.clone()));
+    let put = Command::PutPlan { pipeline: p.clone(), plan: object(7), expect_version: 2 };
+    assert_eq!(state.apply(&put), Outcome::Refused(stale));
+    assert_eq!(state.apply(&commit(3, 2, 9, 1)), Outcome::Done);
+}
+
+#[test]
+fn counters_survive_a_reset_and_a_delete() {
+    let mut state = ClusterState::default();
+    for command in good_life(3) {
+        state.apply(&command);
+    }
+    let p = pipeline(0);
+    assert_eq!(state.apply(&Command::Reset { pipeline: p.clone(), expect: Incarnation(1) }), Outcome::Done);
+    let delete = Command::DeletePipeline { pipeline: p.clone(), expect_version: 1 };
+    assert_eq!(state.apply(&delete), Outcome::Done);
+    let after = &state.pipelines()[&p];
+    assert_eq!((after.plan.as_ref(), after.next_epoch, after.version), (None, 4, 2));
+    let put = Command::PutPlan { pipeline: p.clone(), plan: object(1), expect_version: 0 };
+    assert_eq!(state.apply(&put), Outcome::PlanVersion(3));
+    let start = Command::NewIncarnation { pipeline: p.clone(), expect: Incarnation(2), assignment: String::new() };
+    assert_eq!(state.apply(&start), Outcome::Incarnation(Incarnation(3)));
+    let begin = Command::BeginEpoch { pipeline: p, incarnation: Incarnation(3) };
+    assert_eq!(state.apply(&begin), Outcome::Begun(Epoch(4)));
+}
+
+#[test]
+fn more_than_five_aborts_in_a_row_degrade_and_a_commit_heals() {
+    let mut state = ClusterState::default();
+    for command in good_life(1) {
+        state.apply(&command);
+    }
+    let p = pipeline(0);
+    let begin = Command::BeginEpoch { pipeline: p.clone(), incarnation: Incarnation(1) };
+    for n in 2..=7 {
+        assert_eq!(state.pipelines()[&p].phase, Phase::Running);
+        state.apply(&begin);
+        let abort = Command::AbortEpoch { pipeline: p.clone(), incarnation: Incarnation(1), epoch: Epoch(n) };
+        state.apply(&abort);
+        state.apply(&abort);
+    }
+    assert_eq!((state.pipelines()[&p].phase, state.pipelines()[&p].fail_streak), (Phase::Degraded, 6));
+    state.apply(&begin);
+    state.apply(&Command::CommitEpoch {
+        pipeline: p.clone(),
+        version: 1,
+        incarnation: Incarnation(1),
+        epoch: Epoch(8),
+        parent: Some(Epoch(1)),
+        manifest: object(8),
+        watermark: None,
+        last: false,
+    });
+    let healed = &state.pipelines()[&p];
+    assert_eq!((healed.phase, healed.fail_streak, healed.watermark), (Phase::Running, 0, Some(Watermark(1))));
+}

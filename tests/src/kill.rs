@@ -115,8 +115,11 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Waits until the process ends or the deadline passes; `None` says that it still runs.
-fn wait_until(
+/// Waits until the process ends, the deadline passes or `stop` says so; `None` says that it still runs.
+///
+/// # Errors
+/// When the process cannot be waited for.
+pub fn wait_until(
     child: &mut Child,
     deadline: Instant,
     mut stop: impl FnMut() -> bool,

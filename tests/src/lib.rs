@@ -4,6 +4,7 @@
 //! a folder under cargo's target directory, and a test that cannot get it fails and says why.
 
 pub mod binary;
+pub mod bounded;
 pub mod examples;
 pub mod failure;
 pub mod kill;

@@ -1,0 +1,29 @@
+//! Files, local and in object stores: source, sink and lookup.
+
+mod avro;
+mod blocking;
+mod chunks;
+mod columnar;
+mod commit;
+mod config;
+mod connector;
+mod decompress;
+mod encode;
+mod ipc;
+mod layout;
+mod listing;
+mod parquet;
+mod partition;
+mod prune;
+mod reader;
+mod sink;
+mod sink_config;
+mod sink_connector;
+mod source;
+mod split;
+mod store;
+mod target;
+mod text;
+
+pub use connector::FileSourceConnector;
+pub use sink_connector::{FAILPOINTS, FileSinkConnector};

@@ -1,0 +1,134 @@
+//! The bytes of a file from a position on, in chunks, with one chunk read ahead so that reading and parsing overlap.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use conveyor_model::Result;
+use object_store::{GetOptions, GetRange};
+use tokio::task::JoinHandle;
+
+use super::listing::{SourceFile, vanished};
+use super::store::store_error;
+
+/// Bytes asked for at a time.
+const CHUNK: u64 = 4 << 20;
+/// Bytes that a chunk repeats of the one before. A record that spans two chunks is nearly always shorter, and then lies
+/// whole in the second one: nothing has to be copied together.
+const OVERLAP: u64 = 64 << 10;
+
+/// A piece of a file.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The bytes.
+    pub(crate) bytes: Bytes,
+    /// How many of them were at the end of the chunk before.
+    pub(crate) overlap: usize,
+}
+
+/// Reads `range` of `file`, and fails if the file is not the one that was listed (unless it may grow).
+///
+/// # Errors
+/// `file-changed`, `file-vanished`, or what the store says.
+pub(crate) async fn get(file: &SourceFile, range: Range<u64>, grows: bool) -> Result<Bytes> {
+    let wanted = range.end - range.start;
+    if wanted == 0 {
+        return Ok(Bytes::new());
+    }
+    let options = GetOptions {
+        range: Some(GetRange::Bounded(range)),
+        if_match: if grows { None } else { file.etag.clone() },
+        ..GetOptions::default()
+    };
+    let read = async { file.store.objects.get_opts(&file.path, options).await?.bytes().await };
+    let bytes = read.await.map_err(|e| match e {
+        object_store::Error::NotFound { .. } => vanished(&file.url),
+        e => store_error(e, &file.url),
+    })?;
+    if bytes.len() as u64 != wanted {
+        return Err(super::store::file_changed(&file.url));
+    }
+    Ok(bytes)
+}
+
+/// A running read that ends with its owner.
+struct Ahead {
+    task: JoinHandle<Result<Bytes>>,
+    /// First byte, and first byte behind.
+    range: Range<u64>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The chunks of a file from a position on.
+pub(crate) struct Chunks {
+    file: Arc<SourceFile>,
+    grows: bool,
+    /// First byte not yet handed out.
+    next: u64,
+    /// Chunks before this are large, those behind it small: a range reads on only to the end of its last record.
+    soft_end: u64,
+    /// First byte behind the file.
+    end: u64,
+    started: bool,
+    ahead: Option<Ahead>,
+}
+
+impl Chunks {
+    /// Reads from `start` up to `end`. Little is read ahead behind `soft_end`.
+    pub(crate) fn new(file: Arc<SourceFile>, start: u64, soft_end: u64, end: u64, grows: bool) -> Self {
+        Self { file, grows, next: start, soft_end, end, started: false, ahead: None }
+    }
+
+    /// The next chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`get`].
+    pub(crate) async fn next(&mut self) -> Result<Option<Chunk>> {
+        let ahead = match self.ahead.take().or_else(|| self.begin()) {
+            Some(ahead) => ahead,
+            None => return Ok(None),
+        };
+        let (from, to) = (ahead.range.start, ahead.range.end);
+        let overlap = usize::try_from(self.next - from).expect("an overlap is small");
+        let mut ahead = ahead;
+        let bytes = match (&mut ahead.task).await {
+            Ok(bytes) => bytes?,
+            Err(e) => {
+                return Err(conveyor_model::Error::runtime("read-stopped", "a read was stopped").because(e));
+            }
+        };
+        self.next = to;
+        self.started = true;
+        // What lies behind the soft end is mostly not needed: it is read when asked for.
+        if to < self.soft_end {
+            self.ahead = self.begin();
+        }
+        Ok(Some(Chunk { bytes, overlap }))
+    }
+
+    /// The file now ends at `end`.
+    pub(crate) fn grown(&mut self, end: u64) {
+        self.soft_end = end;
+        self.end = end;
+    }
+
+    fn begin(&self) -> Option<Ahead> {
+        if self.next >= self.end {
+            return None;
+        }
+        let from = if self.started { self.next.saturating_sub(OVERLAP) } else { self.next };
+        let to = match self.next < self.soft_end {
+            true => (self.next + CHUNK).min(self.soft_end),
+            false => self.next + OVERLAP * 4,
+        };
+        let range = from..to.min(self.end);
+        let (file, grows, asked) = (self.file.clone(), self.grows, range.clone());
+        let task = tokio::spawn(async move { get(&file, asked, grows).await });
+        Some(Ahead { task, range })
+    }
+}

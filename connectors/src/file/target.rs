@@ -1,0 +1,435 @@
+//! Where a file sink writes: a local folder or a prefix of an object store. All names are relative to it.
+//!
+//! Local writes are made durable by fsync of the file and of its folder; an object is durable when the store says so.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use conveyor_model::{Error, Kind, Result};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::store::{Location, Store, io_error, store_error};
+
+/// Parts of a multipart upload in flight.
+const PARTS: usize = 4;
+
+/// A folder to write to.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// On the local file system.
+    Local(Arc<PathBuf>),
+    /// In an object store.
+    Remote(Store, Path),
+}
+
+/// Runs blocking file work aside, so that it holds up nothing else.
+async fn aside<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&FsPath) -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let name = path.display().to_string();
+    match spawn_blocking(move || work(&path)).await {
+        Ok(result) => result.map_err(|e| io_error(e, &name)),
+        Err(e) => Err(Error::runtime("write-stopped", "file work was stopped").because(e).in_split(name)),
+    }
+}
+
+fn sync_folder(folder: &FsPath) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes a folder and all above it, durably.
+fn make_folder(folder: &FsPath) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    match folder.parent() {
+        Some(parent) => sync_folder(parent),
+        None => Ok(()),
+    }
+}
+
+impl Target {
+    /// The folder at a location.
+    ///
+    /// # Errors
+    /// `BadInput` if nothing can be written there (plain HTTP).
+    pub(crate) fn new(location: Location) -> Result<Self> {
+        if let Some(path) = location.local_path() {
+            return Ok(Target::Local(Arc::new(path)));
+        }
+        if !location.store.lists {
+            return Err(Error::bad_input("target-read-only", "plain HTTP servers can only be read from")
+                .in_split(&location.store.base)
+                .help("write to a local path, s3://, gs:// or az://"));
+        }
+        let prefix = Path::parse(&location.path)
+            .map_err(|e| Error::bad_input("path-invalid", "the path cannot be used").because(e))?;
+        Ok(Target::Remote(location.store, prefix))
+    }
+
+    /// Full path or URL of a name, for people.
+    pub(crate) fn display(&self, name: &str) -> String {
+        match self {
+            Target::Local(root) => root.join(name).display().to_string(),
+            Target::Remote(store, prefix) => store.url(&join(prefix, name)).to_string(),
+        }
+    }
+
+    /// Starts an object under a new name.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to, or the name is taken.
+    pub(crate) async fn create(&self, name: &str) -> Result<Writer> {
+        match self {
+            Target::Local(root) => {
+                let path = root.join(name);
+                let file = aside(path.clone(), |path| {
+                    make_folder(path.parent().unwrap_or(path))?;
+                    File::options().write(true).create_new(true).open(path)
+                });
+                Ok(Writer::Local { file: Some(file.await?), pending: None, path })
+            }
+            Target::Remote(store, prefix) => {
+                let path = join(prefix, name);
+                let url = store.url(&path);
+                let upload = store.objects.put_multipart(&path).await.map_err(|e| store_error(e, &url))?;
+                Ok(Writer::Remote { upload: WriteMultipart::new(upload), url })
+            }
+        }
+    }
+
+    /// Makes the names of a folder durable.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) async fn sync(&self, folder: &str) -> Result<()> {
+        match self {
+            Target::Local(root) => aside(root.join(folder), sync_folder).await,
+            Target::Remote(..) => Ok(()),
+        }
+    }
+
+    /// Gives an object its final name. `false` if there is no object `from`. Durable after [`Target::sync`].
+    ///
+    /// # Errors
+    /// When the target cannot be written.
+    pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<bool> {
+        match self {
+            Target::Local(root) => {
+                let to = root.join(to);
+                let renamed = aside(root.join(from), move |from| {
+                    if !from.try_exists()? {
+                        return Ok(false);
+                    }
+                    make_folder(to.parent().unwrap_or(&to))?;
+                    fs::rename(from, &to).map(|()| true)
+                });
+                renamed.await
+            }
+            Target::Remote(store, prefix) => {
+                let (from, to) = (join(prefix, from), join(prefix, to));
+                match store.objects.copy(&from, &to).await {
+                    Ok(()) => {}
+                    Err(object_store::Error::NotFound { .. }) => return Ok(false),
+                    Err(e) => return Err(store_error(e, &store.url(&from))),
+                }
+                match store.objects.delete(&from).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(true),
+                    Err(e) => Err(store_error(e, &store.url(&from))),
+                }
+            }
+        }
+    }
+
+    /// Whether an object exists.
+    ///
+    /// # Errors
+    /// When the target does not tell.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        match self {
+            Target::Local(root) => aside(root.join(name), FsPath::try_exists).await,
+            Target::Remote(store, prefix) => match store.objects.head(&join(prefix, name)).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(e) => Err(store_error(e, &self.display(name))),
+            },
+        }
+    }
+
+    /// Writes a small object whole and durably, unless there is one of this name: then `false`.
+    ///
+    /// # Errors
+    /// When the target cannot be written.
+    pub(crate) async fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<bool> {
+        match self {
+            Target::Local(root) => {
+                let put = aside(root.join(name), move |path| {
+                    let folder = path.parent().unwrap_or(path);
+                    make_folder(folder)?;
+                    let aside = path.with_extension(format!("{}.tmp", std::process::id()));
+                    let mut file = File::create(&aside)?;
+                    file.write_all(&bytes)?;
+                    file.sync_all()?;
+                    // A link fails if the name is taken, which a rename does not.
+                    let linked = match fs::hard_link(&aside, path) {
+                        Ok(()) => true,
+                        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+                        Err(e) => return Err(e),
+                    };
+                    fs::remove_file(&aside)?;
+                    sync_folder(folder)?;
+                    Ok(linked)
+                });
+                put.await
+            }
+            Target::Remote(store, prefix) => {
+                let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+                match store.objects.put_opts(&join(prefix, name), bytes.into(), options).await {
+                    Ok(_) => Ok(true),
+                    Err(
+                        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. },
+                    ) => Ok(false),
+                    Err(e) => Err(store_error(e, &self.display(name))),
+                }
+            }
+        }
+    }
+
+    /// Reads a small object whole.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub(crate) async fn read(&self, name: &str) -> Result<Bytes> {
+        match self {
+            Target::Local(root) => aside(root.join(name), |path| fs::read(path)).await.map(Bytes::from),
+            Target::Remote(store, prefix) => {
+                let read = async { store.objects.get(&join(prefix, name)).await?.bytes().await };
+                read.await.map_err(|e| store_error(e, &self.display(name)))
+            }
+        }
+    }
+
+    /// Names of the objects directly in a folder, sorted; none if there is no such folder.
+    ///
+    /// # Errors
+    /// When the target does not tell.
+    pub(crate) async fn names(&self, folder: &str) -> Result<Vec<String>> {
+        let mut names = match self {
+            Target::Local(root) => aside(root.join(folder), local_names).await?,
+            Target::Remote(store, prefix) => {
+                let listed = store.objects.list_with_delimiter(Some(&join(prefix, folder))).await;
+                let listed = listed.map_err(|e| store_error(e, &self.display(folder)))?;
+                listed.objects.iter().filter_map(|o| o.location.filename().map(str::to_owned)).collect()
+            }
+        };
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Deletes an object, if it is there.
+    ///
+    /// # Errors
+    /// When the target cannot be written.
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        match self {
+            Target::Local(root) => {
+                let deleted = aside(root.join(name), |path| match fs::remove_file(path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                    _ => Ok(()),
+                });
+                deleted.await
+            }
+            Target::Remote(store, prefix) => match store.objects.delete(&join(prefix, name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(e) => Err(store_error(e, &self.display(name))),
+            },
+        }
+    }
+
+    /// Writes `head` and then the objects `parts` into one object `to`, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// When a part is missing or the target cannot be written.
+    pub(crate) async fn concatenate(
+        &self,
+        head: Vec<u8>,
+        parts: &[String],
+        scratch: &str,
+        to: &str,
+    ) -> Result<()> {
+        match self {
+            Target::Local(root) => {
+                let parts: Vec<PathBuf> = parts.iter().map(|p| root.join(p)).collect();
+                let scratch = root.join(scratch);
+                let joined = aside(root.join(to), move |to| join_local(&head, &parts, &scratch, to));
+                joined.await
+            }
+            Target::Remote(store, prefix) => {
+                let path = join(prefix, to);
+                let failed = |e| store_error(e, &store.url(&path));
+                let upload = store.objects.put_multipart(&path).await.map_err(failed)?;
+                let mut upload = WriteMultipart::new(upload);
+                upload.write(&head);
+                for part in parts {
+                    let part = store.objects.get(&join(prefix, part)).await.map_err(failed)?;
+                    let mut stream = part.into_stream();
+                    while let Some(bytes) = stream.try_next().await.map_err(failed)? {
+                        upload.wait_for_capacity(PARTS).await.map_err(failed)?;
+                        upload.put(bytes);
+                    }
+                }
+                upload.finish().await.map_err(failed)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn join(prefix: &Path, name: &str) -> Path {
+    name.split('/').filter(|p| !p.is_empty()).fold(prefix.clone(), |path, part| path.join(part))
+}
+
+fn local_names(folder: &FsPath) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
+}
+
+fn join_local(head: &[u8], parts: &[PathBuf], scratch: &FsPath, to: &FsPath) -> io::Result<()> {
+    make_folder(scratch.parent().unwrap_or(scratch))?;
+    match fs::remove_file(scratch) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    // One part is the whole file already: a second name for it costs nothing, where a copy would.
+    let linked = match parts {
+        [part] if head.is_empty() => fs::hard_link(part, scratch).is_ok(),
+        _ => false,
+    };
+    if !linked {
+        let mut out = File::options().write(true).create_new(true).open(scratch)?;
+        out.write_all(head)?;
+        for part in parts {
+            io::copy(&mut File::open(part)?, &mut out)?;
+        }
+        out.sync_all()?;
+    }
+    fail::fail_point!("file-join-before-rename");
+    fs::rename(scratch, to)?;
+    fail::fail_point!("file-join-after-rename");
+    sync_folder(to.parent().unwrap_or(to))
+}
+
+type Written = (File, Vec<u8>, io::Result<()>);
+
+/// An object being written.
+pub(crate) enum Writer {
+    /// A local file; one write runs while the next bytes are made.
+    Local {
+        /// The file, unless a write has it.
+        file: Option<File>,
+        /// The write that runs.
+        pending: Option<JoinHandle<Written>>,
+        /// Its path.
+        path: PathBuf,
+    },
+    /// An upload in parts.
+    Remote {
+        /// The upload.
+        upload: WriteMultipart,
+        /// Its URL.
+        url: Arc<str>,
+    },
+}
+
+impl Writer {
+    /// Writes what is in `bytes` and leaves an empty buffer there.
+    ///
+    /// # Errors
+    /// When the target cannot be written; a local error may show with the next call only.
+    pub(crate) async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Writer::Local { file, pending, path } => {
+                let spare = settle(file, pending, path).await?;
+                let Some(mut handle) = file.take() else { return Err(lost(path)) };
+                let full = std::mem::replace(bytes, spare);
+                *pending = Some(spawn_blocking(move || {
+                    let result = handle.write_all(&full);
+                    (handle, full, result)
+                }));
+                Ok(())
+            }
+            Writer::Remote { upload, url } => {
+                upload.wait_for_capacity(PARTS).await.map_err(|e| store_error(e, url))?;
+                upload.write(bytes);
+                bytes.clear();
+                Ok(())
+            }
+        }
+    }
+
+    /// Completes the object and makes its bytes durable.
+    ///
+    /// # Errors
+    /// When the target cannot be written.
+    pub(crate) async fn finish(self) -> Result<()> {
+        match self {
+            Writer::Local { mut file, mut pending, path } => {
+                settle(&mut file, &mut pending, &path).await?;
+                let Some(handle) = file.take() else { return Err(lost(&path)) };
+                fail::fail_point!("file-stage-before-sync");
+                aside(path, move |_| handle.sync_all()).await?;
+                fail::fail_point!("file-stage-after-sync");
+                Ok(())
+            }
+            Writer::Remote { upload, url } => match upload.finish().await {
+                Ok(_) => Ok(()),
+                Err(e) => Err(store_error(e, &url)),
+            },
+        }
+    }
+}
+
+async fn settle(
+    file: &mut Option<File>,
+    pending: &mut Option<JoinHandle<Written>>,
+    path: &FsPath,
+) -> Result<Vec<u8>> {
+    let Some(running) = pending.take() else { return Ok(Vec::new()) };
+    let (handle, mut buffer, result) = running.await.map_err(|e| {
+        Error::runtime("write-stopped", "a write was stopped").because(e).in_split(path.display())
+    })?;
+    result.map_err(|e| io_error(e, &path.display().to_string()))?;
+    *file = Some(handle);
+    buffer.clear();
+    Ok(buffer)
+}
+
+fn lost(path: &FsPath) -> Error {
+    Error::new(Kind::Runtime, "write-failed-before", "an earlier write to this file has failed")
+        .in_split(path.display())
+}

@@ -1,0 +1,182 @@
+//! From syntax tree to physical expression: typed, coerced, simplified, over exactly the columns it uses.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DataFusionError};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Cast, Expr as Logical, ExprSchemable, Operator};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::expressions::{self, BinaryExpr};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use datafusion::sql::sqlparser::ast;
+
+use crate::error::ExprError;
+use crate::functions::{CONFIG, Functions, check_stable, parser_options};
+
+/// An expression ready to run.
+pub(crate) struct Compiled {
+    /// Typed and simplified, over the whole input.
+    pub(crate) logical: Logical,
+    /// Over `columns` alone, in the order of `schema`.
+    pub(crate) physical: Arc<dyn PhysicalExpr>,
+    /// The columns used, a projection of the input.
+    pub(crate) schema: SchemaRef,
+    /// Their places in the input.
+    pub(crate) indices: Vec<usize>,
+    pub(crate) columns: BTreeSet<String>,
+    pub(crate) data_type: DataType,
+    pub(crate) nullable: bool,
+}
+
+/// Types a syntax tree over the columns of `input`.
+pub(crate) fn logical(tree: ast::Expr, sql: &str, input: &SchemaRef) -> Result<Logical, ExprError> {
+    let functions = Functions::new(input);
+    let planned = df_schema(input, sql).and_then(|schema| {
+        SqlToRel::new_with_options(&functions, parser_options())
+            .sql_to_expr(tree, &schema, &mut PlannerContext::new())
+            .map_err(|e| {
+                functions.unknown_function(sql).unwrap_or_else(|| ExprError::planning(&e, sql, input))
+            })
+    });
+    check(planned?, sql)
+}
+
+/// Refuses what is no expression over one row.
+pub(crate) fn check(logical: Logical, sql: &str) -> Result<Logical, ExprError> {
+    let mut refused = None;
+    let walked = logical.apply(|node| {
+        let found = match node {
+            Logical::ScalarFunction(call) => check_stable(&call.func, sql).err(),
+            Logical::AggregateFunction(_) | Logical::WindowFunction(_) | Logical::GroupingSet(_) => Some(
+                ExprError::new("aggregate", "aggregates and window functions are no part of row expressions"),
+            ),
+            Logical::ScalarSubquery(_)
+            | Logical::Exists(_)
+            | Logical::InSubquery(_)
+            | Logical::SetComparison(_) => {
+                Some(ExprError::new("subquery", "an expression looks at one row and cannot hold a query"))
+            }
+            Logical::Unnest(_) => Some(
+                ExprError::new("unnest", "UNNEST makes many rows of one and is no part of a row expression")
+                    .help("use a `flatten` step, or UNNEST as a whole column of a `sql` step"),
+            ),
+            Logical::Placeholder(p) => {
+                Some(ExprError::new("placeholder", format!("the placeholder `{}` has no value here", p.id)))
+            }
+            Logical::ScalarVariable(..) | Logical::OuterReferenceColumn(..) => {
+                Some(ExprError::new("unsupported", "variables are not supported"))
+            }
+            _ => None,
+        };
+        refused = found;
+        Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match (refused, walked) {
+        (Some(error), _) => Err(error),
+        (None, Err(error)) => Err(ExprError::planning(&error, sql, &arrow_schema::Schema::empty())),
+        (None, Ok(_)) => Ok(logical),
+    }
+}
+
+/// Coerces, simplifies and makes a checked expression physical.
+pub(crate) fn finish(
+    logical: Logical,
+    sql: &str,
+    input: &SchemaRef,
+    boolean: bool,
+) -> Result<Compiled, ExprError> {
+    let plan_error = |e: DataFusionError| ExprError::planning(&e, sql, input);
+    let whole = Arc::new(df_schema(input, sql)?);
+    let context =
+        SimplifyContext::builder().with_schema(Arc::clone(&whole)).with_config_options(Arc::clone(&CONFIG));
+    let simplifier = ExprSimplifier::new(context.build());
+    let logical = unqualified(logical).map_err(plan_error)?;
+    let logical = simplifier.coerce(logical, &whole).map_err(plan_error)?;
+    let logical = canonical(logical, &whole, boolean).map_err(plan_error)?;
+    let logical = simplifier.simplify(logical).map_err(plan_error)?;
+
+    let found = logical.get_type(&whole).map_err(plan_error)?;
+    if boolean && found != DataType::Boolean {
+        return Err(ExprError::new(
+            "not-boolean",
+            format!("a condition must be true or false, this is {found}"),
+        )
+        .help("compare it with something"));
+    }
+    let columns: BTreeSet<String> = logical.column_refs().into_iter().map(|c| c.name.clone()).collect();
+    let indices: Vec<usize> = input
+        .fields()
+        .iter()
+        .enumerate()
+        .filter(|(_, f)| columns.contains(f.name()))
+        .map(|(i, _)| i)
+        .collect();
+    let schema: SchemaRef = Arc::new(input.project(&indices).map_err(|e| plan_error(e.into()))?);
+    let used = df_schema(&schema, sql)?;
+    let physical =
+        create_physical_expr(&logical, &used, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+            .and_then(|physical| overflow_fails(physical, &schema))
+            .map_err(plan_error)?;
+    let data_type = physical.data_type(&schema).map_err(plan_error)?;
+    let nullable = physical.nullable(&schema).map_err(plan_error)?;
+    Ok(Compiled { logical, physical, schema, indices, columns, data_type, nullable })
+}
+
+fn df_schema(schema: &SchemaRef, sql: &str) -> Result<DFSchema, ExprError> {
+    DFSchema::try_from(Arc::clone(schema)).map_err(|e| ExprError::planning(&e, sql, schema))
+}
+
+/// A SELECT names its columns `input.x`.
+fn unqualified(logical: Logical) -> Result<Logical, DataFusionError> {
+    let strip = |node| {
+        Ok(match node {
+            Logical::Column(c) if c.relation.is_some() => {
+                Transformed::yes(Logical::Column(Column::new_unqualified(c.name)))
+            }
+            other => Transformed::no(other),
+        })
+    };
+    logical.transform_up(strip).data()
+}
+
+/// The type that plans use for what comes out.
+fn canonical(logical: Logical, schema: &DFSchema, boolean: bool) -> Result<Logical, DataFusionError> {
+    let wanted = match logical.get_type(schema)? {
+        DataType::Null if boolean => DataType::Boolean,
+        DataType::Null | DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &*zone == "UTC" => return Ok(logical),
+        DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        _ => return Ok(logical),
+    };
+    Ok(Logical::Cast(Cast::new(Box::new(logical), wanted)))
+}
+
+/// Makes integer arithmetic fail on overflow, where DataFusion by itself wraps around.
+fn overflow_fails(
+    physical: Arc<dyn PhysicalExpr>,
+    schema: &SchemaRef,
+) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let check = |node: Arc<dyn PhysicalExpr>| {
+        let Some(binary) = node.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(node)) };
+        let arithmetic = matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply);
+        if !arithmetic || !node.data_type(schema)?.is_integer() {
+            return Ok(Transformed::no(node));
+        }
+        let checked = BinaryExpr::new(Arc::clone(binary.left()), *binary.op(), Arc::clone(binary.right()));
+        Ok(Transformed::yes(Arc::new(checked.with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>))
+    };
+    physical.transform_up(check).data()
+}
+
+/// The one column of `schema` that an expression reads, if it is exactly one.
+pub(crate) fn only_column(physical: &Arc<dyn PhysicalExpr>) -> Option<Arc<str>> {
+    let mut columns = datafusion::physical_expr::utils::collect_columns(physical).into_iter();
+    let first: expressions::Column = columns.next()?;
+    columns.next().is_none().then(|| first.name().into())
+}

@@ -65,26 +65,35 @@ impl From<&Command> for v1::Command {
                 plan: Some(plan.into()),
                 expect_version: *expect_version,
             }),
-            Command::NewIncarnation { pipeline, expect, assignment } => C::NewIncarnation(v1::NewIncarnation {
-                pipeline: Some(pipeline.into()),
-                expect: expect.0,
-                assignment: assignment.clone(),
-            }),
+            Command::NewIncarnation { pipeline, expect, assignment } => {
+                C::NewIncarnation(v1::NewIncarnation {
+                    pipeline: Some(pipeline.into()),
+                    expect: expect.0,
+                    assignment: assignment.clone(),
+                })
+            }
             Command::BeginEpoch { pipeline, incarnation } => {
                 C::BeginEpoch(v1::BeginEpoch { pipeline: Some(pipeline.into()), incarnation: incarnation.0 })
             }
-            Command::CommitEpoch { pipeline, version, incarnation, epoch, parent, manifest, watermark, last } => {
-                C::CommitEpoch(v1::CommitEpoch {
-                    pipeline: Some(pipeline.into()),
-                    version: *version,
-                    incarnation: incarnation.0,
-                    epoch: epoch.0,
-                    parent: parent.map(|e| e.0),
-                    manifest: Some(manifest.into()),
-                    watermark: watermark.map(|w| w.0),
-                    last: *last,
-                })
-            }
+            Command::CommitEpoch {
+                pipeline,
+                version,
+                incarnation,
+                epoch,
+                parent,
+                manifest,
+                watermark,
+                last,
+            } => C::CommitEpoch(v1::CommitEpoch {
+                pipeline: Some(pipeline.into()),
+                version: *version,
+                incarnation: incarnation.0,
+                epoch: epoch.0,
+                parent: parent.map(|e| e.0),
+                manifest: Some(manifest.into()),
+                watermark: watermark.map(|w| w.0),
+                last: *last,
+            }),
             Command::AbortEpoch { pipeline, incarnation, epoch } => C::AbortEpoch(v1::AbortEpoch {
                 pipeline: Some(pipeline.into()),
                 incarnation: incarnation.0,
@@ -199,7 +208,9 @@ impl From<&Refusal> for v1::Refusal {
             Refusal::WrongParent { got, committed } => {
                 R::WrongParent(v1::WrongParent { got: got.map(|e| e.0), committed: committed.map(|e| e.0) })
             }
-            Refusal::StalePlan { got, current } => R::StalePlan(v1::StalePlan { got: *got, current: *current }),
+            Refusal::StalePlan { got, current } => {
+                R::StalePlan(v1::StalePlan { got: *got, current: *current })
+            }
             Refusal::WatermarkBack { got, committed } => {
                 R::WatermarkBack(v1::WatermarkBack { got: got.0, committed: committed.0 })
             }
@@ -284,7 +295,8 @@ impl TryFrom<v1::Snapshot> for Snapshot {
     type Error = Error;
 
     fn try_from(m: v1::Snapshot) -> Result<Self> {
-        let mut snapshot = Snapshot { last_index: m.last_index, last_term: m.last_term, ..Snapshot::default() };
+        let mut snapshot =
+            Snapshot { last_index: m.last_index, last_term: m.last_term, ..Snapshot::default() };
         for state in m.pipelines {
             let (id, state) = state.try_into()?;
             if snapshot.pipelines.last_key_value().is_some_and(|(last, _)| *last >= id) {

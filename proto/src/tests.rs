@@ -40,18 +40,35 @@ fn watermark() -> impl Strategy<Value = Watermark> {
 
 fn command() -> impl Strategy<Value = Command> {
     use prop::option::of;
-    let commit = (pipeline(), any::<u64>(), incarnation(), epoch(), of(epoch()), object(), of(watermark()), any::<bool>());
+    let commit = (
+        pipeline(),
+        any::<u64>(),
+        incarnation(),
+        epoch(),
+        of(epoch()),
+        object(),
+        of(watermark()),
+        any::<bool>(),
+    );
     prop_oneof![
-        (pipeline(), object(), any::<u64>())
-            .prop_map(|(pipeline, plan, expect_version)| Command::PutPlan { pipeline, plan, expect_version }),
-        (pipeline(), incarnation(), text())
-            .prop_map(|(pipeline, expect, assignment)| Command::NewIncarnation { pipeline, expect, assignment }),
-        (pipeline(), incarnation()).prop_map(|(pipeline, incarnation)| Command::BeginEpoch { pipeline, incarnation }),
+        (pipeline(), object(), any::<u64>()).prop_map(|(pipeline, plan, expect_version)| Command::PutPlan {
+            pipeline,
+            plan,
+            expect_version
+        }),
+        (pipeline(), incarnation(), text()).prop_map(|(pipeline, expect, assignment)| {
+            Command::NewIncarnation { pipeline, expect, assignment }
+        }),
+        (pipeline(), incarnation())
+            .prop_map(|(pipeline, incarnation)| Command::BeginEpoch { pipeline, incarnation }),
         commit.prop_map(|(pipeline, version, incarnation, epoch, parent, manifest, watermark, last)| {
             Command::CommitEpoch { pipeline, version, incarnation, epoch, parent, manifest, watermark, last }
         }),
-        (pipeline(), incarnation(), epoch())
-            .prop_map(|(pipeline, incarnation, epoch)| Command::AbortEpoch { pipeline, incarnation, epoch }),
+        (pipeline(), incarnation(), epoch()).prop_map(|(pipeline, incarnation, epoch)| Command::AbortEpoch {
+            pipeline,
+            incarnation,
+            epoch
+        }),
         (pipeline(), incarnation(), phase(), text()).prop_map(|(pipeline, incarnation, phase, reason)| {
             Command::SetPhase { pipeline, incarnation, phase, reason }
         }),
@@ -83,8 +100,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn state() -> impl Strategy<Value = PipelineState> {
     use prop::option::of;
-    let committed = (epoch(), incarnation(), object())
-        .prop_map(|(epoch, incarnation, manifest)| Committed { epoch, incarnation, manifest });
+    let committed = (epoch(), incarnation(), object()).prop_map(|(epoch, incarnation, manifest)| Committed {
+        epoch,
+        incarnation,
+        manifest,
+    });
     let left = (any::<u64>(), of(object()), incarnation(), text(), phase(), text());
     let right = (of(committed), of(epoch()), any::<u64>(), any::<u32>(), of(watermark()));
     (left, right).prop_map(|((version, plan, incarnation, assignment, phase, reason), right)| {
@@ -136,7 +156,11 @@ fn samples() -> Vec<Command> {
     let object = |key: &str| ManifestRef { key: key.into(), sha256: "ab".repeat(32) };
     vec![
         Command::PutPlan { pipeline: pipeline.clone(), plan: object("plans/1.json"), expect_version: 3 },
-        Command::NewIncarnation { pipeline: pipeline.clone(), expect: Incarnation(7), assignment: "local".into() },
+        Command::NewIncarnation {
+            pipeline: pipeline.clone(),
+            expect: Incarnation(7),
+            assignment: "local".into(),
+        },
         Command::BeginEpoch { pipeline: pipeline.clone(), incarnation: Incarnation(8) },
         Command::CommitEpoch {
             pipeline: pipeline.clone(),
@@ -199,12 +223,14 @@ fn what_is_unknown_halts() {
     bytes.extend([0x78, 1]);
     assert_eq!(decode_command(&bytes).expect_err("unknown field").code(), "proto-unknown");
     // An unknown phase.
-    let set = v1::SetPhase { pipeline: Some((&pipeline).into()), incarnation: 1, phase: 42, reason: String::new() };
+    let set =
+        v1::SetPhase { pipeline: Some((&pipeline).into()), incarnation: 1, phase: 42, reason: String::new() };
     let bytes = v1::Command { command: Some(v1::command::Command::SetPhase(set)) }.encode_to_vec();
     assert_eq!(decode_command(&bytes).expect_err("unknown phase").code(), "proto-unknown");
     // An outcome of no kind.
     assert_eq!(decode_outcome(&[]).expect_err("no outcome").code(), "proto-unknown");
     // A command without its pipeline.
-    let bytes = v1::Command { command: Some(v1::command::Command::Reset(v1::Reset::default())) }.encode_to_vec();
+    let bytes =
+        v1::Command { command: Some(v1::command::Command::Reset(v1::Reset::default())) }.encode_to_vec();
     assert_eq!(decode_command(&bytes).expect_err("no pipeline").code(), "proto-malformed");
 }

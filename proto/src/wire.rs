@@ -66,7 +66,8 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot> {
 
 /// Decodes and compares with its own encoding: protobuf skips fields that it does not know, and then the two differ.
 fn decode<M: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<M> {
-    let message = M::decode(bytes).map_err(|cause| malformed(what, "is not protobuf of its kind").because(cause))?;
+    let message =
+        M::decode(bytes).map_err(|cause| malformed(what, "is not protobuf of its kind").because(cause))?;
     if message.encode_to_vec() != bytes {
         return Err(unknown(what, "holds a field that this version of conveyor does not know"));
     }

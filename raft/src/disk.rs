@@ -104,14 +104,22 @@ pub(crate) fn create_dir(dir: &Path) -> Result<()> {
 }
 
 /// Held as long as a process uses a data directory.
-pub(crate) struct DirLock(#[expect(dead_code, reason = "held for its lock, which closing the file gives up")] File);
+pub(crate) struct DirLock(
+    #[expect(dead_code, reason = "held for its lock, which closing the file gives up")] File,
+);
 
 impl DirLock {
     /// Takes the lock or says who has it.
     pub(crate) fn take(dir: &Path) -> Result<Self> {
         let path = dir.join("LOCK");
         let failed = |e| crate::error::io("open its lock file", &path, e);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(locked(dir, &mut file)),

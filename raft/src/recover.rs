@@ -47,12 +47,17 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Recovered> {
     for (at, &first) in segments.iter().enumerate() {
         let path = dir.join(segment::name(first));
         if first != next {
-            return Err(error::corrupt(&path, 0, format!("the entries from {next} to {} are missing", first - 1)));
+            return Err(error::corrupt(
+                &path,
+                0,
+                format!("the entries from {next} to {} are missing", first - 1),
+            ));
         }
         let bytes = disk.read(&path).map_err(|e| error::io("read a segment", &path, e))?;
         let last = at + 1 == segments.len();
         end = segment::scan(&path, &bytes, first, last, |index, offset, payload| {
-            let placed = |e: conveyor_model::Error| e.in_split(path.display()).at_position(format!("byte {offset}"));
+            let placed =
+                |e: conveyor_model::Error| e.in_split(path.display()).at_position(format!("byte {offset}"));
             let command = decode_command(payload).map_err(placed)?;
             if index > covered {
                 state.apply(&command);

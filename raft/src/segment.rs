@@ -97,12 +97,20 @@ pub(crate) fn scan(
                 continue;
             }
             if !last || was_durable(&bytes[at + 1..], next) {
-                return Err(error::corrupt(path, at as u64, format!("the record of entry {next} is damaged")));
+                return Err(error::corrupt(
+                    path,
+                    at as u64,
+                    format!("the record of entry {next} is damaged"),
+                ));
             }
             break;
         };
         if found.term != record::TERM {
-            return Err(error::corrupt(path, at as u64, format!("entry {next} has the unknown term {}", found.term)));
+            return Err(error::corrupt(
+                path,
+                at as u64,
+                format!("entry {next} has the unknown term {}", found.term),
+            ));
         }
         match found.kind {
             Kind::Mark if found.index + 1 == next => {}

@@ -79,7 +79,8 @@ impl SimDisk {
         sim.names = sim.durable_names.clone();
         for file in sim.files.values_mut() {
             let whole = file.current.len().max(file.durable.len());
-            let length = if rng.random() { whole } else { rng.random_range(file.durable.len().min(whole)..=whole) };
+            let length =
+                if rng.random() { whole } else { rng.random_range(file.durable.len().min(whole)..=whole) };
             let mut after = vec![0; length];
             for (nth, sector) in after.chunks_mut(SECTOR).enumerate() {
                 let from = if rng.random_bool(0.7) { &file.current } else { &file.durable };

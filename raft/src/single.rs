@@ -107,6 +107,9 @@ impl Drop for SingleVoterLog {
 }
 
 fn stopped() -> Error {
-    Error::runtime("log-stopped", "the log's writer has stopped; the command may or may not have been applied")
-        .help("read the log's messages for the reason, then start again")
+    Error::runtime(
+        "log-stopped",
+        "the log's writer has stopped; the command may or may not have been applied",
+    )
+    .help("read the log's messages for the reason, then start again")
 }

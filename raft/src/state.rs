@@ -35,13 +35,17 @@ impl ClusterState {
     /// Applies a command. A refusal changes nothing.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         let answer = match command {
-            Command::PutPlan { pipeline, plan, expect_version } => self.put_plan(pipeline, plan, *expect_version),
+            Command::PutPlan { pipeline, plan, expect_version } => {
+                self.put_plan(pipeline, plan, *expect_version)
+            }
             Command::NewIncarnation { pipeline, expect, assignment } => {
                 self.new_incarnation(pipeline, *expect, assignment)
             }
             Command::BeginEpoch { pipeline, incarnation } => self.begin(pipeline, *incarnation),
             Command::CommitEpoch { .. } => self.commit(command),
-            Command::AbortEpoch { pipeline, incarnation, epoch } => self.abort(pipeline, *incarnation, *epoch),
+            Command::AbortEpoch { pipeline, incarnation, epoch } => {
+                self.abort(pipeline, *incarnation, *epoch)
+            }
             Command::SetPhase { pipeline, incarnation, phase, reason } => {
                 self.set_phase(pipeline, *incarnation, *phase, reason)
             }
@@ -57,7 +61,11 @@ impl ClusterState {
     }
 
     /// The same if `incarnation` is the current one.
-    fn current(&mut self, pipeline: &PipelineId, incarnation: Incarnation) -> Result<&mut PipelineState, Refusal> {
+    fn current(
+        &mut self,
+        pipeline: &PipelineId,
+        incarnation: Incarnation,
+    ) -> Result<&mut PipelineState, Refusal> {
         let state = self.planned(pipeline)?;
         if state.incarnation != incarnation {
             return Err(Refusal::Fenced { got: incarnation, current: state.incarnation });
@@ -170,7 +178,13 @@ impl ClusterState {
         Err(Refusal::NotPending { got: epoch, pending: state.pending })
     }
 
-    fn set_phase(&mut self, pipeline: &PipelineId, incarnation: Incarnation, phase: Phase, reason: &str) -> Answer {
+    fn set_phase(
+        &mut self,
+        pipeline: &PipelineId,
+        incarnation: Incarnation,
+        phase: Phase,
+        reason: &str,
+    ) -> Answer {
         let state = self.current(pipeline, incarnation)?;
         state.phase = phase;
         reason.clone_into(&mut state.reason);

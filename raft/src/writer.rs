@@ -123,7 +123,8 @@ impl Writer {
         if let Err(cause) = self.file.sync() {
             // After a failed fsync the kernel may have dropped the pages and forgotten the error: a second try would
             // lie. Only a restart, which reads the file, knows what is there.
-            let broken = (cause.kind(), format!("fsync failed ({cause}); the log takes nothing more until a restart"));
+            let broken =
+                (cause.kind(), format!("fsync failed ({cause}); the log takes nothing more until a restart"));
             self.broken = Some(broken.clone());
             return Err(broken);
         }
@@ -139,7 +140,8 @@ impl Writer {
     /// group, and turns later damage of the last entries into an error where it would have looked like a torn tail.
     fn mark(&mut self) {
         let mut bytes = Vec::new();
-        Record { kind: Kind::Mark, index: self.last, term: TERM, durable: self.last, payload: &[] }.write(&mut bytes);
+        Record { kind: Kind::Mark, index: self.last, term: TERM, durable: self.last, payload: &[] }
+            .write(&mut bytes);
         match self.file.write_at(self.end, &bytes) {
             Ok(()) => self.end += bytes.len() as u64,
             Err(_) => self.undo(),
@@ -149,7 +151,9 @@ impl Writer {
     /// Cuts off what a failed write left, so that the next one starts at a record boundary.
     fn undo(&mut self) {
         if let Err(cause) = self.file.truncate(self.end) {
-            let why = format!("a failed write cannot be undone ({cause}); the log takes nothing more until a restart");
+            let why = format!(
+                "a failed write cannot be undone ({cause}); the log takes nothing more until a restart"
+            );
             self.broken = Some((cause.kind(), why));
         }
     }
@@ -169,7 +173,10 @@ impl Writer {
             Ok(file) => self.file = file,
             Err(cause) => {
                 // The new segment may exist or not; going on in the old one could give two that hold the same index.
-                self.broken = Some((io::ErrorKind::Other, format!("{cause}; the log takes nothing more until a restart")));
+                self.broken = Some((
+                    io::ErrorKind::Other,
+                    format!("{cause}; the log takes nothing more until a restart"),
+                ));
                 return;
             }
         }

@@ -30,7 +30,11 @@ pub(crate) async fn clean_up(
 }
 
 /// Deletes snapshots of incarnations that are over, and those that a retained manifest has superseded.
-async fn delete_states(objects: &dyn Objects, pipeline: &PipelineId, retained: &[(ManifestRef, Manifest)]) -> Result<()> {
+async fn delete_states(
+    objects: &dyn Objects,
+    pipeline: &PipelineId,
+    retained: &[(ManifestRef, Manifest)],
+) -> Result<()> {
     let Some((_, newest)) = retained.first() else { return Ok(()) };
     let refs = retained.iter().flat_map(|(_, m)| &m.tasks).flat_map(|t| t.ack.state.values());
     let named: BTreeSet<&str> = refs.map(|r| r.key.as_str()).collect();

@@ -104,7 +104,14 @@ pub(crate) fn states(id: &PipelineId) -> String {
 }
 
 /// A snapshot of one step of one task. `sequence` grows from upload to upload within a process.
-pub(crate) fn state(id: &PipelineId, i: Incarnation, task: TaskId, step: &str, sequence: u64, random: &str) -> String {
+pub(crate) fn state(
+    id: &PipelineId,
+    i: Incarnation,
+    task: TaskId,
+    step: &str,
+    sequence: u64,
+    random: &str,
+) -> String {
     format!("{}{:020}/{task}/{}/{sequence:020}-{random}.state", states(id), i.0, part(step))
 }
 
@@ -154,7 +161,13 @@ pub(crate) fn dlq_staging(id: &PipelineId) -> String {
 }
 
 /// A staged file of dead letters.
-pub(crate) fn dlq_staged(id: &PipelineId, i: Incarnation, task: TaskId, sequence: u64, random: &str) -> String {
+pub(crate) fn dlq_staged(
+    id: &PipelineId,
+    i: Incarnation,
+    task: TaskId,
+    sequence: u64,
+    random: &str,
+) -> String {
     format!("{}{:020}-{task}-{sequence}-{random}.staged", dlq_staging(id), i.0)
 }
 
@@ -220,7 +233,11 @@ mod tests {
         assert_eq!((incarnation, sequence), (Incarnation(7), 12));
         assert!(key.starts_with(series));
         assert_eq!(manifest_epoch(&manifest(&id, Epoch(5), Incarnation(7))), Some(Epoch(5)));
-        let key = format!("{}/{}", dlq_folder(&id, "op 1", "2026-01-02"), dlq_part(Epoch(9), Incarnation(7), task, 4));
+        let key = format!(
+            "{}/{}",
+            dlq_folder(&id, "op 1", "2026-01-02"),
+            dlq_part(Epoch(9), Incarnation(7), task, 4)
+        );
         assert_eq!(parse_dlq(&key), Some((id.clone(), "op 1".into(), "2026-01-02".into(), Epoch(9))));
         assert_eq!(staged_incarnation(&dlq_staged(&id, Incarnation(7), task, 1, "r")), Some(Incarnation(7)));
     }

@@ -46,7 +46,9 @@ impl Store {
         let bytes = to_json("plan", plan)?;
         let sha256 = sha256(&bytes);
         let key = paths::plan(&plan.pipeline, &sha256);
-        objects::create_same(self.objects.as_ref(), &key, bytes).await.map_err(|e| e.in_pipeline(&plan.pipeline))?;
+        objects::create_same(self.objects.as_ref(), &key, bytes)
+            .await
+            .map_err(|e| e.in_pipeline(&plan.pipeline))?;
         Ok(ManifestRef { key, sha256 })
     }
 
@@ -62,7 +64,11 @@ impl Store {
     /// Reads an object and checks it against what its reference says.
     async fn verified(&self, what: &str, key: &str, hash: &str, length: Option<u64>) -> Result<Bytes> {
         let Some(bytes) = self.objects.get(key).await? else {
-            return Err(self.corrupt("object-missing", key, format!("a {what} that is still needed is gone")));
+            return Err(self.corrupt(
+                "object-missing",
+                key,
+                format!("a {what} that is still needed is gone"),
+            ));
         };
         if length.is_some_and(|l| l != bytes.len() as u64) || sha256(&bytes) != hash {
             return Err(self.corrupt("hash-mismatch", key, format!("a {what} is not what was written")));

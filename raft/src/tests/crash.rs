@@ -78,7 +78,10 @@ fn crash_again_and_again(seed: u64) {
         disk.plan(rng.random_range(0..40), Fault::Crash);
         if let Ok((mut writer, state)) = open(&disk, 5) {
             let found = states.iter().position(|s| *s == *state.read()).expect("the state of a prefix");
-            assert!(found >= done && found <= tried, "seed {seed}: {done} acknowledged, {tried} tried, {found} found");
+            assert!(
+                found >= done && found <= tried,
+                "seed {seed}: {done} acknowledged, {tried} tried, {found} found"
+            );
             (done, tried) = run(&mut writer, &commands, found, &mut rng);
         } else {
             assert!(disk.crashed(), "seed {seed}: a crash never makes a log unreadable");

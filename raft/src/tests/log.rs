@@ -108,7 +108,8 @@ fn golden_files_are_read_and_written_alike() {
         std::fs::create_dir_all(golden()).expect("a directory");
         copy(dir.path(), &golden());
     }
-    let mut names: Vec<_> = std::fs::read_dir(golden()).expect("golden").map(|e| e.expect("an entry").file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(golden()).expect("golden").map(|e| e.expect("an entry").file_name()).collect();
     names.sort();
     assert_eq!(names.len(), 2, "a snapshot and a segment");
     for name in &names {

@@ -22,8 +22,16 @@ fn command() -> impl Strategy<Value = Command> {
     let p = || (0u8..2).prop_map(pipeline);
     let i = || (0u64..4).prop_map(Incarnation);
     let e = || (1u64..12).prop_map(Epoch);
-    let commit =
-        (p(), 0u64..3, i(), e(), prop::option::of(e()), 0u8..3, prop::option::of(-3i64..3), prop::bool::weighted(0.1));
+    let commit = (
+        p(),
+        0u64..3,
+        i(),
+        e(),
+        prop::option::of(e()),
+        0u8..3,
+        prop::option::of(-3i64..3),
+        prop::bool::weighted(0.1),
+    );
     prop_oneof![
         2 => (p(), 0u8..3, 0u64..4)
             .prop_map(|(pipeline, n, expect_version)| Command::PutPlan { pipeline, plan: object(n), expect_version }),

@@ -47,7 +47,10 @@ fn before_and_after(command: &Command, before: &PipelineState, after: &PipelineS
     assert!(after.next_epoch >= before.next_epoch && after.incarnation >= before.incarnation);
     assert!(after.version >= before.version);
     if after.assignment != before.assignment {
-        assert!(after.incarnation > before.incarnation, "assignments change only together with the incarnation");
+        assert!(
+            after.incarnation > before.incarnation,
+            "assignments change only together with the incarnation"
+        );
     }
     if !forgets {
         assert!(after.watermark >= before.watermark, "the watermark went back");
@@ -186,7 +189,8 @@ fn counters_survive_a_reset_and_a_delete() {
     assert_eq!((after.plan.as_ref(), after.next_epoch, after.version), (None, 4, 2));
     let put = Command::PutPlan { pipeline: p.clone(), plan: object(1), expect_version: 0 };
     assert_eq!(state.apply(&put), Outcome::PlanVersion(3));
-    let start = Command::NewIncarnation { pipeline: p.clone(), expect: Incarnation(2), assignment: String::new() };
+    let start =
+        Command::NewIncarnation { pipeline: p.clone(), expect: Incarnation(2), assignment: String::new() };
     assert_eq!(state.apply(&start), Outcome::Incarnation(Incarnation(3)));
     let begin = Command::BeginEpoch { pipeline: p, incarnation: Incarnation(3) };
     assert_eq!(state.apply(&begin), Outcome::Begun(Epoch(4)));

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Int64Array, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BinaryBuilder, Int64Array, Int64Builder, RecordBatch, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::compute::cast;
 use arrow_schema::DataType;
@@ -100,7 +101,10 @@ impl Group {
             }
             DeadRows::Typed { rows, errors } => {
                 if errors.len() != rows.num_rows() {
-                    return Err(Error::runtime("dead-letter-count", "a step gave another number of errors than of failed rows"));
+                    return Err(Error::runtime(
+                        "dead-letter-count",
+                        "a step gave another number of errors than of failed rows",
+                    ));
                 }
                 self.bytes += json::append_rows(rows.rows(), &mut self.row_json)?;
                 self.raw.append_nulls(rows.num_rows());
@@ -137,7 +141,12 @@ impl Group {
     }
 
     /// The rows as a batch of [`schema`].
-    pub(crate) fn finish(mut self, key: &GroupKey, context: &DeadLetterContext, epoch: Option<u64>) -> Result<RecordBatch> {
+    pub(crate) fn finish(
+        mut self,
+        key: &GroupKey,
+        context: &DeadLetterContext,
+        epoch: Option<u64>,
+    ) -> Result<RecordBatch> {
         let rows = self.rows;
         let same = |value: u64| -> ArrayRef {
             Arc::new(Int64Array::from_value(value.try_into().unwrap_or(i64::MAX), rows))
@@ -171,14 +180,17 @@ impl Group {
             ];
             RecordBatch::try_new(schema(), columns)
         };
-        columns().map_err(|e| Error::runtime("dead-letter-type", "dead letters do not fit their own schema").because(e))
+        columns().map_err(|e| {
+            Error::runtime("dead-letter-type", "dead letters do not fit their own schema").because(e)
+        })
     }
 }
 
 /// Calls `each` with the place of every row, in order.
 fn for_each_row(origin: &Origin, mut each: impl FnMut(&RowRef)) {
     for segment in origin.segments() {
-        let mut row = RowRef { source: segment.source.clone(), split: segment.split.clone(), position: 0, sub: 0 };
+        let mut row =
+            RowRef { source: segment.source.clone(), split: segment.split.clone(), position: 0, sub: 0 };
         for nth in 0..segment.rows.len() {
             match &segment.rows {
                 RowIds::Range { start, .. } => row.position = start + nth as u64,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, StringBuilder, StructArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, StringBuilder, StructArray,
+};
 use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema, SchemaRef};
 use conveyor_model::{Error, Kind, Result};
@@ -14,10 +16,13 @@ use super::schema::{ROW_JSON, ROW_SCHEMA};
 /// # Errors
 /// For a type that has no form in JSON.
 pub(crate) fn append_rows(rows: &RecordBatch, out: &mut StringBuilder) -> Result<usize> {
-    let no_form = |e: ArrowError| Error::runtime("dead-letter-type", "a failed row has a type that JSON cannot hold").because(e);
+    let no_form = |e: ArrowError| {
+        Error::runtime("dead-letter-type", "a failed row has a type that JSON cannot hold").because(e)
+    };
     let options = EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats));
     let field: FieldRef = Arc::new(Field::new_struct("row", rows.schema().fields().clone(), false));
-    let array = StructArray::try_new(rows.schema().fields().clone(), rows.columns().to_vec(), None).map_err(no_form)?;
+    let array = StructArray::try_new(rows.schema().fields().clone(), rows.columns().to_vec(), None)
+        .map_err(no_form)?;
     let mut encoder = make_encoder(&field, &array, &options).map_err(no_form)?;
     let (mut line, mut total) = (Vec::with_capacity(256), 0);
     for row in 0..rows.num_rows() {
@@ -117,7 +122,8 @@ pub fn retype(letters: &RecordBatch) -> Result<Option<RecordBatch>> {
 }
 
 fn damaged(why: &str) -> Error {
-    Error::new(Kind::Corrupt, "dead-letter-damaged", why).help("the file was changed by something else than conveyor")
+    Error::new(Kind::Corrupt, "dead-letter-damaged", why)
+        .help("the file was changed by something else than conveyor")
 }
 
 /// A text column with one value in every row: the bytes are there once.

@@ -94,16 +94,25 @@ impl DeadLetterReader {
         self.columns(file, None).await
     }
 
-    async fn columns(&self, of: &DeadLetterFile, only: Option<&'static [&'static str]>) -> Result<Vec<RecordBatch>> {
+    async fn columns(
+        &self,
+        of: &DeadLetterFile,
+        only: Option<&'static [&'static str]>,
+    ) -> Result<Vec<RecordBatch>> {
         let place = format!("{}/{}", self.objects.location(), of.key);
         let Some(bytes) = self.objects.get(&of.key).await? else {
-            return Err(Error::new(Kind::Runtime, "dead-letters-gone", "a file of dead letters is no longer there")
-                .in_split(place)
-                .help("it was purged meanwhile: run the command again"));
+            return Err(Error::new(
+                Kind::Runtime,
+                "dead-letters-gone",
+                "a file of dead letters is no longer there",
+            )
+            .in_split(place)
+            .help("it was purged meanwhile: run the command again"));
         };
         let epoch = of.epoch;
         let work = tokio::task::spawn_blocking(move || file::decode_letters(&place, bytes, epoch, only));
-        let stopped = |e| Error::runtime("store-stopped", "the process stops while dead letters are read").because(e);
+        let stopped =
+            |e| Error::runtime("store-stopped", "the process stops while dead letters are read").because(e);
         work.await.map_err(stopped)?
     }
 
@@ -112,7 +121,9 @@ impl DeadLetterReader {
         let reader = self.clone();
         let batches = futures::stream::iter(files).then(move |file| {
             let reader = reader.clone();
-            async move { reader.read(&file).await.map(|batches| futures::stream::iter(batches.into_iter().map(Ok))) }
+            async move {
+                reader.read(&file).await.map(|batches| futures::stream::iter(batches.into_iter().map(Ok)))
+            }
         });
         batches.try_flatten().boxed()
     }

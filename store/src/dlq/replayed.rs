@@ -36,14 +36,20 @@ impl LetterId {
     /// `BadInput` if one is missing or of another type.
     pub fn of(letters: &RecordBatch) -> Result<Vec<Self>> {
         let missing = |name: &str| {
-            Error::bad_input("dead-letter-column", format!("dead letters need the column `{name}` to be told apart"))
-                .help("select it, or all columns")
+            Error::bad_input(
+                "dead-letter-column",
+                format!("dead letters need the column `{name}` to be told apart"),
+            )
+            .help("select it, or all columns")
         };
         let text = |name: &'static str| {
             letters.column_by_name(name).and_then(|c| c.as_string_view_opt()).ok_or_else(|| missing(name))
         };
         let number = |name: &'static str| {
-            letters.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>()).ok_or_else(|| missing(name))
+            letters
+                .column_by_name(name)
+                .and_then(|c| c.as_primitive_opt::<Int64Type>())
+                .ok_or_else(|| missing(name))
         };
         let (operators, sources, splits) = (text(OPERATOR_ID)?, text(SOURCE)?, text(SPLIT)?);
         let (positions, rows) = (number(POSITION)?, number(ROW_INDEX)?);
@@ -90,8 +96,9 @@ impl DeadLetterReader {
             number(|l| l.position),
             number(|l| l.row_index),
         ];
-        let batch = RecordBatch::try_new(schema(), columns)
-            .map_err(|e| Error::runtime("dead-letter-type", "a record of a replay does not fit its schema").because(e))?;
+        let batch = RecordBatch::try_new(schema(), columns).map_err(|e| {
+            Error::runtime("dead-letter-type", "a record of a replay does not fit its schema").because(e)
+        })?;
         let key = paths::replayed_epoch(pipeline, replay, epoch);
         self.objects.create(&key, file::encode(&[batch], schema())?).await.map(drop)
     }

@@ -94,7 +94,9 @@ async fn publish(objects: &dyn Objects, epoch: Epoch, file: &StagedRef) -> Resul
         Created::Exists if objects.get(&file.staged).await? == objects.get(&file.publish).await? => {
             objects.delete(&file.staged).await
         }
-        Created::Exists => Err(lost(objects, epoch, file, "cannot be published: its name is taken by another one")),
+        Created::Exists => {
+            Err(lost(objects, epoch, file, "cannot be published: its name is taken by another one"))
+        }
     }
 }
 

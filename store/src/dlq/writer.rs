@@ -55,7 +55,15 @@ impl Writer {
         attempts: Option<Attempts>,
         context: DeadLetterContext,
     ) -> Self {
-        Self { objects, clock, attempts, context, groups: BTreeMap::new(), staged: Vec::new(), schemas: Vec::new() }
+        Self {
+            objects,
+            clock,
+            attempts,
+            context,
+            groups: BTreeMap::new(),
+            staged: Vec::new(),
+            schemas: Vec::new(),
+        }
     }
 
     /// The schema as JSON, made once for each.
@@ -64,8 +72,9 @@ impl Writer {
         if let Some((_, json)) = self.schemas.iter().find(|(s, _)| known(s)) {
             return Ok(json.clone());
         }
-        let json = serde_json::to_string(schema.as_ref())
-            .map_err(|e| Error::runtime("dead-letter-type", "a row's schema cannot be written as JSON").because(e))?;
+        let json = serde_json::to_string(schema.as_ref()).map_err(|e| {
+            Error::runtime("dead-letter-type", "a row's schema cannot be written as JSON").because(e)
+        })?;
         let json: Arc<str> = json.into();
         self.schemas.push((schema.clone(), json.clone()));
         Ok(json)
@@ -83,7 +92,9 @@ impl Writer {
                 let batch = group.finish(&of, &context, epoch.map(|e| e.0))?;
                 file::encode(&[batch], schema())
             });
-            let stopped = |e| Error::runtime("store-stopped", "the process stops while dead letters are written").because(e);
+            let stopped = |e| {
+                Error::runtime("store-stopped", "the process stops while dead letters are written").because(e)
+            };
             let bytes = encoded.await.map_err(stopped)??;
             let (length, unsent) = (bytes.len() as u64, Some(bytes));
             self.staged.push(Staged { key: name, group: key, sequence, rows, bytes: length, unsent });
@@ -113,7 +124,8 @@ impl DeadLetters for Writer {
             return Ok(());
         }
         let now = self.clock.wall_us();
-        let date = timestamp_us_to_datetime(now).map_or_else(|| "unknown".to_owned(), |t| t.format("%Y-%m-%d").to_string());
+        let date = timestamp_us_to_datetime(now)
+            .map_or_else(|| "unknown".to_owned(), |t| t.format("%Y-%m-%d").to_string());
         let schema = match &rows {
             DeadRows::Raw(_) => None,
             DeadRows::Typed { rows, .. } => Some(self.schema_json(&rows.schema())?),
@@ -134,7 +146,12 @@ impl DeadLetters for Writer {
         let name = |file: Staged| {
             let folder = paths::dlq_folder(pipeline, &file.group.operator, &file.group.date);
             let part = paths::dlq_part(epoch, *incarnation, *task, file.sequence);
-            StagedRef { staged: file.key, publish: format!("{folder}/{part}"), rows: file.rows, bytes: file.bytes }
+            StagedRef {
+                staged: file.key,
+                publish: format!("{folder}/{part}"),
+                rows: file.rows,
+                bytes: file.bytes,
+            }
         };
         Ok(std::mem::take(&mut self.staged).into_iter().map(name).collect())
     }

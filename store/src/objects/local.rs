@@ -40,8 +40,11 @@ impl Local {
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let path = self.path(key);
-        let done = tokio::task::spawn_blocking(move || work(&path).map_err(|e| failure(what, &path, e))).await;
-        done.unwrap_or_else(|e| Err(Error::runtime("store-stopped", "the process stops in the middle of file work").because(e)))
+        let done =
+            tokio::task::spawn_blocking(move || work(&path).map_err(|e| failure(what, &path, e))).await;
+        done.unwrap_or_else(|e| {
+            Err(Error::runtime("store-stopped", "the process stops in the middle of file work").because(e))
+        })
     }
 }
 
@@ -52,12 +55,17 @@ impl Objects for Local {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.blocking("read an object", key, |path| none_if_absent(fs::read(path)).map(|b| b.map(Bytes::from))).await
+        self.blocking("read an object", key, |path| {
+            none_if_absent(fs::read(path)).map(|b| b.map(Bytes::from))
+        })
+        .await
     }
 
     async fn size(&self, key: &str) -> Result<Option<u64>> {
-        self.blocking("look at an object", key, |path| none_if_absent(fs::metadata(path)).map(|m| m.map(|m| m.len())))
-            .await
+        self.blocking("look at an object", key, |path| {
+            none_if_absent(fs::metadata(path)).map(|m| m.map(|m| m.len()))
+        })
+        .await
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<Created> {
@@ -200,7 +208,8 @@ fn failure(what: &str, path: &Path, cause: io::Error) -> Error {
                 .help("free some space: nothing that was committed is lost")
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotADirectory => {
-            Error::bad_input("store-unwritable", format!("could not {what}")).help("check the path and its rights")
+            Error::bad_input("store-unwritable", format!("could not {what}"))
+                .help("check the path and its rights")
         }
         _ => Error::runtime("store-io", format!("could not {what}")),
     };

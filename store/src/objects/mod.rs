@@ -60,8 +60,12 @@ pub(crate) async fn create_same(objects: &dyn Objects, key: &str, bytes: Bytes) 
     match objects.create(key, bytes.clone()).await? {
         Created::New => Ok(()),
         Created::Exists if objects.get(key).await?.is_some_and(|there| there == bytes) => Ok(()),
-        Created::Exists => Err(Error::new(Kind::Fenced, "object-exists", "another process has written this object with other content")
-            .in_split(format!("{}/{key}", objects.location()))
-            .help("two processes run the same pipeline on the same store: stop one of them")),
+        Created::Exists => Err(Error::new(
+            Kind::Fenced,
+            "object-exists",
+            "another process has written this object with other content",
+        )
+        .in_split(format!("{}/{key}", objects.location()))
+        .help("two processes run the same pipeline on the same store: stop one of them")),
     }
 }

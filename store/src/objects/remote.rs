@@ -22,13 +22,15 @@ pub(crate) struct Remote {
 impl Remote {
     /// Opens a URL with credentials and endpoints from the environment, in the names that each cloud's own tools use.
     pub(crate) fn open(location: &str) -> Result<Self> {
-        let bad = || Error::bad_input("store-url", "the store's location is not a usable URL").in_split(location);
+        let bad =
+            || Error::bad_input("store-url", "the store's location is not a usable URL").in_split(location);
         let help = "use a directory, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix";
         let url = Url::parse(location).map_err(|e| bad().because(e).help(help))?;
-        let options = std::env::vars().map(|(k, v)| (k.to_ascii_lowercase(), v)).filter(|(k, _)| {
-            ["aws_", "google_", "azure_"].iter().any(|cloud| k.starts_with(cloud))
-        });
-        let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|e| bad().because(e).help(help))?;
+        let options = std::env::vars()
+            .map(|(k, v)| (k.to_ascii_lowercase(), v))
+            .filter(|(k, _)| ["aws_", "google_", "azure_"].iter().any(|cloud| k.starts_with(cloud)));
+        let (store, prefix) =
+            object_store::parse_url_opts(&url, options).map_err(|e| bad().because(e).help(help))?;
         Ok(Self { store: Arc::from(store), prefix, location: location.trim_end_matches('/').to_owned() })
     }
 
@@ -40,16 +42,18 @@ impl Remote {
 
     fn path(&self, key: &str) -> Path {
         // Keys are encoded already; `Path::from` would encode their percent signs again on some stores, `join` does too.
-        let full = if self.prefix.as_ref().is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) };
+        let full =
+            if self.prefix.as_ref().is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) };
         Path::parse(full.trim_end_matches('/')).unwrap_or_else(|_| Path::from(full))
     }
 
     fn failure(&self, what: &str, key: &str, cause: object_store::Error) -> Error {
         use object_store::Error as E;
         let (kind, code) = match cause {
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotSupported { .. } | E::InvalidPath { .. } => {
-                (Kind::BadInput, "store-refused")
-            }
+            E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::NotSupported { .. }
+            | E::InvalidPath { .. } => (Kind::BadInput, "store-refused"),
             _ => (Kind::Unavailable, "store-unavailable"),
         };
         Error::new(kind, code, format!("could not {what}"))
@@ -67,7 +71,9 @@ impl Objects for Remote {
         let put = self.store.put_opts(&path, PutPayload::from(bytes.clone()), PutMode::Create.into()).await;
         let created = match put {
             Ok(_) => Created::New,
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Created::Exists,
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Created::Exists
+            }
             // The object may have been written although the answer says otherwise (a time-out, a conflict): look.
             Err(cause) => match self.get(key).await {
                 Ok(Some(there)) if there == bytes => Created::New,
@@ -100,7 +106,8 @@ impl Objects for Remote {
         fail::fail_point!("store::before-move");
         // Not every store copies create-if-absent; every one puts so. What is moved here is a few MiB.
         let Some(bytes) = self.get(from).await? else {
-            let gone = object_store::Error::NotFound { path: from.to_owned(), source: "it is not there".into() };
+            let gone =
+                object_store::Error::NotFound { path: from.to_owned(), source: "it is not there".into() };
             return Err(self.failure("publish an object", from, gone));
         };
         let created = self.create(to, bytes).await?;

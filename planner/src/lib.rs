@@ -6,14 +6,18 @@
 
 mod compile;
 mod diagnostic;
+mod explain;
 mod graph;
 mod manifest;
 mod names;
 mod objects;
+mod picture;
 pub mod types;
 mod units;
 mod yaml;
 
 pub use compile::{Catalog, Compiled, Options, compile};
+pub use explain::explain;
+pub use picture::{GraphFormat, graph};
 pub use diagnostic::{Diagnostic, Severity};
 pub use objects::{Discoveries, Document, ObjectId, Objects, Parsed, parse};

@@ -2,7 +2,32 @@
 //!
 //! The engine knows contracts (`conveyor_model`) and expressions, and names of neither connectors nor stores.
 
+mod build;
+mod chain;
+mod clock;
+mod coalesce;
+mod compact;
+mod config;
+mod edge;
+mod epochs;
+mod event_time;
+mod failpoints;
 pub mod lookups;
+mod metrics;
 pub mod operator;
 pub mod operators;
 pub mod partition;
+mod publish;
+mod ratio;
+mod restore;
+mod run;
+mod runtime;
+mod task;
+#[cfg(test)]
+mod testing;
+
+pub use clock::SystemClock;
+pub use config::{Components, Config, NodeSummary, Shutdown, Summary};
+pub use failpoints::FAILPOINTS;
+pub use metrics::{EdgeSnapshot, EpochSnapshot, Metrics, NodeSnapshot, Snapshot};
+pub use run::run;

@@ -1,0 +1,151 @@
+//! Where a run starts: the committed epoch, its manifest, and what every node gets back from it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use conveyor_model::log::{Command, Committed, Log, Outcome, Phase, PipelineState};
+use conveyor_model::manifest::Manifest;
+use conveyor_model::plan::Plan;
+use conveyor_model::{Error, Incarnation, Kind, PipelineId, Positions, Result, RowCounters, Watermark, manifest};
+
+use crate::config::Components;
+use crate::failpoints::{self, pass};
+
+/// What a run starts from.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Our fencing token.
+    pub(crate) incarnation: Incarnation,
+    /// The committed epoch, if there is one.
+    pub(crate) committed: Option<Committed>,
+    /// Its manifest.
+    pub(crate) manifest: Option<Manifest>,
+    /// The job has finished before: only publishing may be left to do.
+    pub(crate) finished: bool,
+}
+
+/// Fences everybody else and reads the committed epoch.
+///
+/// # Errors
+/// `BadInput` if the log does not know the pipeline or this plan version; `Fenced` if another start comes in between;
+/// `Corrupt` if the manifest is damaged.
+pub(crate) async fn start(plan: &Plan, version: u64, components: &Components) -> Result<Start> {
+    let state = read(components.log.as_ref(), &plan.pipeline).await?;
+    if state.version != version {
+        return Err(Error::new(
+            Kind::Fenced,
+            "stale-plan",
+            format!("plan version {version} was to run, but {} is current", state.version),
+        )
+        .help("apply the manifest again"));
+    }
+    let manifest = match &state.committed {
+        Some(committed) => Some(load(plan, committed, components).await?),
+        None => None,
+    };
+    let finished = state.phase == Phase::Finished
+        && manifest.as_ref().is_some_and(|m| m.finished && m.plan_version == version);
+    let incarnation = if finished { state.incarnation } else { fence(plan, &state, components.log.as_ref()).await? };
+    Ok(Start { incarnation, committed: state.committed, manifest, finished })
+}
+
+/// The pipeline's state in the log.
+///
+/// # Errors
+/// `BadInput` if the log does not know the pipeline.
+pub(crate) async fn read(log: &dyn Log, pipeline: &PipelineId) -> Result<PipelineState> {
+    log.read(pipeline).await?.ok_or_else(|| {
+        Error::bad_input("unknown-pipeline", "the log knows no such pipeline").help("apply its manifest first")
+    })
+}
+
+async fn fence(plan: &Plan, state: &PipelineState, log: &dyn Log) -> Result<Incarnation> {
+    let command = Command::NewIncarnation {
+        pipeline: plan.pipeline.clone(),
+        expect: state.incarnation,
+        assignment: "local".into(),
+    };
+    match log.propose(command).await? {
+        Outcome::Incarnation(incarnation) => {
+            pass(failpoints::INCARNATION)?;
+            Ok(incarnation)
+        }
+        Outcome::Refused(why) => Err(Error::new(Kind::Fenced, "start-refused", "another start came in between")
+            .because(why)
+            .help("look who else runs this pipeline")),
+        other => Err(Error::runtime("log-answer", format!("the log answered {other:?} to a new incarnation"))),
+    }
+}
+
+async fn load(plan: &Plan, committed: &Committed, components: &Components) -> Result<Manifest> {
+    let found = components.manifests.read(&plan.pipeline, &committed.manifest).await?;
+    let fits = found.format == manifest::FORMAT && found.epoch == committed.epoch && found.pipeline == plan.pipeline;
+    if !fits {
+        return Err(Error::new(
+            Kind::Corrupt,
+            "manifest-mismatch",
+            format!(
+                "the manifest says format {} epoch {} of {}, the log epoch {}",
+                found.format, found.epoch, found.pipeline, committed.epoch
+            ),
+        )
+        .in_split(&committed.manifest.key));
+    }
+    Ok(found)
+}
+
+/// What nodes and steps get back.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    positions: BTreeMap<String, Positions>,
+    snapshots: BTreeMap<String, Vec<Bytes>>,
+    marks: BTreeMap<String, Watermark>,
+    /// Rows since the first epoch, by node.
+    pub(crate) totals: BTreeMap<String, RowCounters>,
+    /// The pipeline's watermark.
+    pub(crate) watermark: Option<Watermark>,
+}
+
+impl Restored {
+    /// Reads the state that a manifest refers to.
+    ///
+    /// # Errors
+    /// `Corrupt` if a state object is damaged.
+    pub(crate) async fn load(manifest: Option<&Manifest>, plan: &Plan, components: &Components) -> Result<Self> {
+        let mut all = Self::default();
+        let Some(manifest) = manifest else { return Ok(all) };
+        for task in &manifest.tasks {
+            let positions = all.positions.entry(task.node.clone()).or_default();
+            positions.extend(task.ack.positions.iter().map(|(id, state)| (id.clone(), state.clone())));
+            let mark = task.ack.watermark.unwrap_or(Watermark::MIN);
+            let least = all.marks.entry(task.node.clone()).or_insert(mark);
+            *least = mark.min(*least);
+            for (step, reference) in &task.ack.state {
+                if !plan.nodes.iter().flat_map(|n| &n.steps).any(|s| s.id == *step) {
+                    tracing::warn!(%step, "the plan no longer has this step; its state is left behind");
+                    continue;
+                }
+                let bytes = components.state.get(reference).await.map_err(|e| e.at(step))?;
+                all.snapshots.entry(step.clone()).or_default().push(bytes);
+            }
+        }
+        all.totals = manifest.totals.clone();
+        all.watermark = manifest.watermark;
+        Ok(all)
+    }
+
+    /// Progress of all splits of a source node.
+    pub(crate) fn positions(&self, node: &str) -> Positions {
+        self.positions.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Snapshots of all earlier subtasks, by step.
+    pub(crate) fn snapshots(&self) -> &BTreeMap<String, Vec<Bytes>> {
+        &self.snapshots
+    }
+
+    /// The watermark that a node's tasks start from.
+    pub(crate) fn mark(&self, node: &str) -> Watermark {
+        self.marks.get(node).copied().unwrap_or(Watermark::MIN)
+    }
+}

@@ -77,7 +77,12 @@ pub fn compile(
     let Some(graph) = objects.graphs.get(pipeline) else {
         let known: Vec<_> = objects.graphs.keys().map(|p| p.to_string()).collect();
         let help = crate::diagnostic::did_you_mean(&pipeline.to_string(), known.iter().map(String::as_str));
-        diags.error_help("unknown-pipeline", &At::default(), format!("there is no pipeline `{pipeline}`"), help);
+        diags.error_help(
+            "unknown-pipeline",
+            &At::default(),
+            format!("there is no pipeline `{pipeline}`"),
+            help,
+        );
         return Err(diags.finish());
     };
     let mut notes = Vec::new();

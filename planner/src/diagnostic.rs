@@ -198,7 +198,14 @@ impl Diagnostics {
         self.push(Severity::Warning, code, at, message.into(), help.into());
     }
 
-    fn push(&mut self, severity: Severity, code: &'static str, at: &At, message: String, help: Option<String>) {
+    fn push(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        at: &At,
+        message: String,
+        help: Option<String>,
+    ) {
         if severity == Severity::Error {
             self.errors += 1;
         }
@@ -208,7 +215,8 @@ impl Diagnostics {
         let file = self.files.0.get(at.file).map_or_else(|| "-".to_owned(), |d| d.name.clone());
         let line = self.files.line(at);
         let snippet = line.filter(|l| l.chars().count() <= SNIPPET_SHOWN).map(|l| l.replace('\t', " "));
-        let rest = snippet.as_ref().map_or(1, |s| s.chars().count().saturating_sub(at.column - at.column.min(1)));
+        let rest =
+            snippet.as_ref().map_or(1, |s| s.chars().count().saturating_sub(at.column - at.column.min(1)));
         self.list.push(Diagnostic {
             severity,
             code,
@@ -241,7 +249,10 @@ impl Diagnostics {
 }
 
 /// Help text that names the nearest valid name, or lists them where they are few.
-pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+) -> Option<String> {
     if let Some(near) = conveyor_expr::nearest(name, known.clone()) {
         return Some(format!("did you mean `{near}`?"));
     }

@@ -54,7 +54,12 @@ fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
         };
         let all = lookup.schema.fields().len();
         let used = lookup.projection.join(", ");
-        writeln!(out, "  {name} ({}): {} of {all} columns ({used}), {refresh}", lookup.connector, lookup.projection.len())?;
+        writeln!(
+            out,
+            "  {name} ({}): {} of {all} columns ({used}), {refresh}",
+            lookup.connector,
+            lookup.projection.len()
+        )?;
     }
     writeln!(out, "\nedges")?;
     let mut total = 0;
@@ -62,7 +67,11 @@ fn write_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
         let channels = channels(plan, edge);
         total += channels * edge.window_bytes;
         writeln!(out, "  {}: {}", edge.name, schema_names(&edge.schema))?;
-        let mut how = format!("{channels} channel(s) of {}, {}", show_size(edge.window_bytes), partition(&edge.partition));
+        let mut how = format!(
+            "{channels} channel(s) of {}, {}",
+            show_size(edge.window_bytes),
+            partition(&edge.partition)
+        );
         if let Some(when) = &edge.when {
             let _ = write!(how, ", when {}", short(when));
         }
@@ -86,7 +95,12 @@ fn write_node(out: &mut String, plan: &Plan, node: &Node) -> std::fmt::Result {
         }
         if let Some(time) = &source.event_time {
             let lateness = show_duration(time.allowed_lateness_ms);
-            writeln!(out, "    event time {}, allowed lateness {lateness}, late rows: {:?}", time.column, time.late)?;
+            writeln!(
+                out,
+                "    event time {}, allowed lateness {lateness}, late rows: {}",
+                time.column,
+                word(&time.late)
+            )?;
         }
     }
     for step in &node.steps {
@@ -158,8 +172,12 @@ pub(crate) fn describe(op: &Op) -> String {
             true => new.clone(),
             false => format!("{old} as {new}"),
         })),
-        Op::Cast { columns } => list(&mut columns.iter().map(|c| format!("{} to {}", c.name, type_name(&c.to)))),
-        Op::Mask { columns, .. } => list(&mut columns.iter().map(|c| format!("{} ({})", c.name, method(&c.method)))),
+        Op::Cast { columns } => {
+            list(&mut columns.iter().map(|c| format!("{} to {}", c.name, type_name(&c.to))))
+        }
+        Op::Mask { columns, .. } => {
+            list(&mut columns.iter().map(|c| format!("{} ({})", c.name, method(&c.method))))
+        }
         Op::Parse(parse) => {
             let format = match parse.format {
                 ParseFormat::Json => "json",
@@ -173,7 +191,8 @@ pub(crate) fn describe(op: &Op) -> String {
         Op::Flatten(Flatten::Structs { columns, .. }) => columns.join(", "),
         Op::Flatten(Flatten::Explode { column }) => format!("explode {column}"),
         Op::Validate { rules, on_fail } => {
-            format!("{} else {on_fail:?}", list(&mut rules.iter().map(|r| short(&r.expr)))).to_owned()
+            let rules = list(&mut rules.iter().map(|r| short(&r.expr)));
+            format!("{rules}, else {}", word(on_fail))
         }
         Op::Lookup(lookup) => {
             let on = list(&mut lookup.on.iter().map(|(row, key)| format!("{row} = {key}")));
@@ -183,16 +202,23 @@ pub(crate) fn describe(op: &Op) -> String {
                 LookupResult::Nest(name) => format!(" nested as {name}"),
                 LookupResult::Prefix(prefix) => format!(" with the prefix {prefix}"),
             };
-            format!("{} on {on}, taking {take}{result}, on a miss {:?}", lookup.table, lookup.on_miss)
+            format!("{} on {on}, taking {take}{result}, on a miss {}", lookup.table, word(&lookup.on_miss))
         }
         Op::Dedupe(d) => {
             format!("by {} within {} of {}", d.keys.join(", "), show_duration(d.within_ms), d.event_time)
         }
         Op::RateLimit { rows_per_second, burst } => format!("{rows_per_second} rows/s, burst {burst}"),
         Op::Sql { query } => short(query),
-        Op::MergeByTime { column, max_bytes } => format!("by {column}, holding at most {}", show_size(*max_bytes)),
+        Op::MergeByTime { column, max_bytes } => {
+            format!("by {column}, holding at most {}", show_size(*max_bytes))
+        }
     };
     format!("{} {text}", op.kind())
+}
+
+/// The word of a choice as manifests spell it.
+fn word(choice: &impl std::fmt::Debug) -> String {
+    format!("{choice:?}").to_lowercase()
 }
 
 fn method(method: &MaskMethod) -> &'static str {

@@ -158,7 +158,11 @@ impl Resolver<'_> {
                 Named::Inline(source) => &source.name.at,
                 Named::Name(name) => &name.at,
             };
-            if self.define("", &Located { value: source.name.value.clone(), at: at.clone() }, vec![to(From::Source(all.len()))]) {
+            if self.define(
+                "",
+                &Located { value: source.name.value.clone(), at: at.clone() },
+                vec![to(From::Source(all.len()))],
+            ) {
                 all.push(source);
             }
         }
@@ -171,7 +175,8 @@ impl Resolver<'_> {
         name: &Located<String>,
         known: impl Iterator<Item = &'k (String, String)>,
     ) {
-        let names: Vec<&str> = known.filter(|(ns, _)| ns == self.namespace).map(|(_, n)| n.as_str()).collect();
+        let names: Vec<&str> =
+            known.filter(|(ns, _)| ns == self.namespace).map(|(_, n)| n.as_str()).collect();
         let help = did_you_mean(&name.value, names)
             .unwrap_or_else(|| format!("add a document of kind {kind} with this name"));
         let message = format!("there is no {kind} `{}` in the namespace `{}`", name.value, self.namespace);
@@ -189,7 +194,10 @@ impl Resolver<'_> {
         let full = format!("{scope}{}", name.value);
         if let Some((_, first)) = self.names.get(&full) {
             let message = format!("the name `{}` is taken", name.value);
-            let help = format!("it is given in line {} too; sources and steps of a pipeline need different names", first.line);
+            let help = format!(
+                "it is given in line {} too; sources and steps of a pipeline need different names",
+                first.line
+            );
             self.diags.error_help("duplicate-name", &name.at, message, help);
             return false;
         }
@@ -199,7 +207,9 @@ impl Resolver<'_> {
 
     /// What the first step takes: the sources as they arrive, or merged by event time.
     fn merge(&mut self, def: &PipelineDef, sources: &[SourceDef], all: Vec<Ref>) -> Vec<Ref> {
-        let Some(merge) = def.merge.as_ref().filter(|m| m.value.by_event_time && sources.len() > 1) else { return all };
+        let Some(merge) = def.merge.as_ref().filter(|m| m.value.by_event_time && sources.len() > 1) else {
+            return all;
+        };
         let step = GraphStep {
             scope: String::new(),
             name: Some("merge".into()),
@@ -219,9 +229,17 @@ impl Resolver<'_> {
                 true => std::mem::take(&mut current),
                 false => def.from.iter().map(|n| Ref::Name(n.clone(), scope.to_owned())).collect(),
             };
-            if refs.is_empty() && !matches!(*def.body, Body::Broken) && self.pending.last().is_some_and(is_split) {
+            if refs.is_empty()
+                && !matches!(*def.body, Body::Broken)
+                && self.pending.last().is_some_and(is_split)
+            {
                 let help = "add `from:` with the name of a branch".to_owned();
-                self.diags.error_help("missing-from", &def.at, "after a split a step must say where its rows come from", help);
+                self.diags.error_help(
+                    "missing-from",
+                    &def.at,
+                    "after a split a step must say where its rows come from",
+                    help,
+                );
             }
             if self.pending.len() >= MAX_STEPS {
                 let message = format!("the pipeline has more than {MAX_STEPS} steps");
@@ -318,7 +336,8 @@ impl Resolver<'_> {
                 name.value.clone()
             }
             Named::Inline(def) => {
-                let text = def.connector.as_ref().map(|c| format!("{}{}", c.name, c.config)).unwrap_or_default();
+                let text =
+                    def.connector.as_ref().map(|c| format!("{}{}", c.name, c.config)).unwrap_or_default();
                 let declared = crate::types::schema_names(&arrow_schema::Schema::new(def.declared.clone()));
                 let name = format!("lookup-{}", crate::names::short_hash(&[&text, &declared]));
                 self.lookups.insert(name.clone(), def.clone());
@@ -341,7 +360,12 @@ impl Resolver<'_> {
             let Some(sink) = self.with_reference(sink) else { continue };
             if all.iter().any(|(s, _)| s.def.name.value == sink.name.value) {
                 let message = format!("two sinks are called `{}`", sink.name.value);
-                self.diags.error_help("duplicate-name", &at, message, "give each a `name:` of its own".to_owned());
+                self.diags.error_help(
+                    "duplicate-name",
+                    &at,
+                    message,
+                    "give each a `name:` of its own".to_owned(),
+                );
                 continue;
             }
             let refs = match sink.from.is_empty() {
@@ -350,7 +374,12 @@ impl Resolver<'_> {
             };
             if refs.is_empty() && self.pending.last().is_some_and(is_split) {
                 let help = "add `from:` with the name of a branch".to_owned();
-                self.diags.error_help("missing-from", &at, "after a split a sink must say where its rows come from", help);
+                self.diags.error_help(
+                    "missing-from",
+                    &at,
+                    "after a split a sink must say where its rows come from",
+                    help,
+                );
             }
             let retry = sink.retry.unwrap_or_default();
             all.push((GraphSink { def: sink, retry, inputs: Vec::new() }, refs));
@@ -392,11 +421,10 @@ impl Resolver<'_> {
     /// Looks up all references by name.
     fn finish(mut self, sinks: Vec<(GraphSink, Vec<Ref>)>) -> (Vec<GraphStep>, Vec<GraphSink>) {
         let pending = std::mem::take(&mut self.pending);
-        let steps = pending
-            .into_iter()
-            .map(|p| GraphStep { inputs: self.inputs(p.refs, 0), ..p.step })
-            .collect();
-        let sinks = sinks.into_iter().map(|(s, refs)| GraphSink { inputs: self.inputs(refs, 0), ..s }).collect();
+        let steps =
+            pending.into_iter().map(|p| GraphStep { inputs: self.inputs(p.refs, 0), ..p.step }).collect();
+        let sinks =
+            sinks.into_iter().map(|(s, refs)| GraphSink { inputs: self.inputs(refs, 0), ..s }).collect();
         (steps, sinks)
     }
 
@@ -408,11 +436,19 @@ impl Resolver<'_> {
                 Ref::Name(name, scope) => match self.names.get(&format!("{scope}{}", name.value)).cloned() {
                     Some((refs, _)) if depth < MAX_NESTING => self.inputs(refs, depth + 1),
                     Some(_) => {
-                        self.diags.error("step-cycle", &name.at, format!("`{}` takes its own rows", name.value));
+                        self.diags.error(
+                            "step-cycle",
+                            &name.at,
+                            format!("`{}` takes its own rows", name.value),
+                        );
                         Vec::new()
                     }
                     None => {
-                        let local = self.names.keys().filter_map(|n| n.strip_prefix(&*scope)).filter(|n| !n.contains('.'));
+                        let local = self
+                            .names
+                            .keys()
+                            .filter_map(|n| n.strip_prefix(&*scope))
+                            .filter(|n| !n.contains('.'));
                         let help = did_you_mean(&name.value, local);
                         let message = format!("no source or step is called `{}`", name.value);
                         self.diags.error_help("unknown-step", &name.at, message, help);
@@ -453,12 +489,18 @@ fn order(steps: &[GraphStep], diags: &mut Diagnostics) -> Vec<usize> {
         }
     }
     if let Some(i) = placed.iter().position(|p| !p) {
-        let names: Vec<_> = (0..steps.len()).filter(|i| !placed[*i]).filter_map(|i| steps[i].name.clone()).collect();
+        let names: Vec<_> =
+            (0..steps.len()).filter(|i| !placed[*i]).filter_map(|i| steps[i].name.clone()).collect();
         let message = match names.is_empty() {
             true => "steps take their rows from each other in a circle".to_owned(),
             false => format!("steps take their rows from each other in a circle: {}", names.join(", ")),
         };
-        diags.error_help("step-cycle", &steps[i].at, message, "change a `from` so that rows only go forward".to_owned());
+        diags.error_help(
+            "step-cycle",
+            &steps[i].at,
+            message,
+            "change a `from` so that rows only go forward".to_owned(),
+        );
     }
     order
 }

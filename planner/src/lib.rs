@@ -6,8 +6,10 @@
 
 mod compile;
 mod diagnostic;
+mod diff;
 mod explain;
 mod graph;
+mod json_schema;
 mod manifest;
 mod names;
 mod objects;
@@ -17,7 +19,9 @@ mod units;
 mod yaml;
 
 pub use compile::{Catalog, Compiled, Options, compile};
-pub use explain::explain;
-pub use picture::{GraphFormat, graph};
 pub use diagnostic::{Diagnostic, Severity};
+pub use diff::{Action, FieldChange, ObjectChange, ObjectKind, PlanDiff, StateChange, StateVerdict, diff};
+pub use explain::explain;
+pub use json_schema::json_schema;
 pub use objects::{Discoveries, Document, ObjectId, Objects, Parsed, parse};
+pub use picture::{GraphFormat, graph};

@@ -129,8 +129,12 @@ impl Objects {
 pub fn parse(documents: &[Document], registry: &Registry) -> Parsed {
     let files = Files(Arc::new(documents.to_vec()));
     let mut diags = Diagnostics::new(files.clone());
-    let mut reader =
-        Reader { objects: Objects { files, ..Objects::default() }, pipelines: Vec::new(), registry, diags: &mut diags };
+    let mut reader = Reader {
+        objects: Objects { files, ..Objects::default() },
+        pipelines: Vec::new(),
+        registry,
+        diags: &mut diags,
+    };
     for (file, document) in documents.iter().enumerate() {
         for root in crate::yaml::parse(file, &document.text, reader.diags) {
             // An empty document, as between two `---`, is nothing.
@@ -165,7 +169,12 @@ impl Reader<'_> {
         const KEYS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
         for entry in root.entries().iter().filter(|e| !KEYS.contains(&e.key.as_str())) {
             let help = did_you_mean(&entry.key, KEYS);
-            self.diags.error_help("unknown-key", &entry.at, format!("there is no `{}` here", shown(&entry.key)), help);
+            self.diags.error_help(
+                "unknown-key",
+                &entry.at,
+                format!("there is no `{}` here", shown(&entry.key)),
+                help,
+            );
         }
         self.version(root);
         let kind = self.kind(root);
@@ -206,7 +215,7 @@ impl Reader<'_> {
             }
             "Transform" => {
                 cx.object(spec, &tables::TRANSFORM);
-                let def = read::transform(&mut cx, name, spec);
+                let def = read::transform(&mut cx, spec);
                 self.objects.transforms.insert(id, def);
             }
             _ => {
@@ -226,8 +235,14 @@ impl Reader<'_> {
             }
             Some(node) if node.text() == Some(API_VERSION) => {}
             Some(node) => {
-                let message = format!("`{}` is not an apiVersion of ours", shown(node.scalar().unwrap_or_default()));
-                self.diags.error_help("unknown-api-version", &node.at, message, format!("write `{API_VERSION}`"));
+                let message =
+                    format!("`{}` is not an apiVersion of ours", shown(node.scalar().unwrap_or_default()));
+                self.diags.error_help(
+                    "unknown-api-version",
+                    &node.at,
+                    message,
+                    format!("write `{API_VERSION}`"),
+                );
             }
         }
     }
@@ -243,7 +258,12 @@ impl Reader<'_> {
         let found = KINDS.iter().find(|k| **k == bare).copied();
         if found.is_none() {
             let help = did_you_mean(bare, KINDS.iter().copied());
-            self.diags.error_help("unknown-kind", &node.at, format!("there is no kind `{}`", shown(text)), help);
+            self.diags.error_help(
+                "unknown-kind",
+                &node.at,
+                format!("there is no kind `{}`", shown(text)),
+                help,
+            );
         }
         found
     }

@@ -44,7 +44,10 @@ fn is_end(node: &Node) -> bool {
 
 fn dot(plan: &Plan) -> String {
     let quoted = |s: &str| s.replace('\\', "\\\\").replace('"', "\\\"");
-    let mut out = format!("digraph \"{}\" {{\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n", plan.pipeline);
+    let mut out = format!(
+        "digraph \"{}\" {{\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n",
+        plan.pipeline
+    );
     for node in &plan.nodes {
         let label: String = lines(node).iter().map(|l| format!("{}\\l", quoted(l))).collect();
         let style = if is_end(node) { ", style=rounded" } else { "" };
@@ -60,7 +63,8 @@ fn dot(plan: &Plan) -> String {
 
 fn mermaid(plan: &Plan) -> String {
     // Mermaid reads HTML entities in quoted labels.
-    let quoted = |s: &str| s.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
+    let quoted =
+        |s: &str| s.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;");
     let mut out = String::from("flowchart LR\n");
     for node in &plan.nodes {
         let label = lines(node).iter().map(|l| quoted(l)).collect::<Vec<_>>().join("<br/>");

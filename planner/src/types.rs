@@ -13,8 +13,23 @@ const MAX_DEPTH: usize = 16;
 
 /// Words that name a type without parameters, for help texts and the JSON Schema.
 pub const SIMPLE_TYPES: &[&str] = &[
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64",
-    "string", "binary", "date", "timestamp", "timestamp_local", "time",
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float32",
+    "float64",
+    "string",
+    "binary",
+    "date",
+    "timestamp",
+    "timestamp_local",
+    "time",
 ];
 
 /// The Arrow type of a type name.
@@ -24,7 +39,11 @@ pub const SIMPLE_TYPES: &[&str] = &[
 pub fn parse_type(text: &str) -> Result<DataType, String> {
     let mut reader = Reader { rest: text.trim() };
     let parsed = reader.any(0)?;
-    if reader.rest.is_empty() { Ok(parsed) } else { Err(format!("unexpected `{}` after the type", reader.rest)) }
+    if reader.rest.is_empty() {
+        Ok(parsed)
+    } else {
+        Err(format!("unexpected `{}` after the type", reader.rest))
+    }
 }
 
 /// The name of an Arrow type; types without a name of ours are shown as Arrow shows them.
@@ -104,7 +123,9 @@ impl<'a> Reader<'a> {
         let scale = self.number()?;
         self.expect(')')?;
         match (u8::try_from(precision), i8::try_from(scale)) {
-            (Ok(p @ 1..=DECIMAL128_MAX_PRECISION), Ok(s)) if scale <= precision => Ok(DataType::Decimal128(p, s)),
+            (Ok(p @ 1..=DECIMAL128_MAX_PRECISION), Ok(s)) if scale <= precision => {
+                Ok(DataType::Decimal128(p, s))
+            }
             _ => Err(format!(
                 "decimal(p, s) takes a precision of 1 to {DECIMAL128_MAX_PRECISION} and a scale of 0 to that"
             )),
@@ -177,7 +198,10 @@ fn unknown(word: &str) -> String {
     match conveyor_expr::nearest(word, known) {
         Some(near) => format!("there is no type `{word}`; did you mean `{near}`?"),
         None => {
-            format!("there is no type `{word}`; types: {}, decimal(p, s), list<T>, struct<a: T>", SIMPLE_TYPES.join(", "))
+            format!(
+                "there is no type `{word}`; types: {}, decimal(p, s), list<T>, struct<a: T>",
+                SIMPLE_TYPES.join(", ")
+            )
         }
     }
 }

@@ -58,7 +58,11 @@ pub(crate) fn show_size(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30u32), ("MiB", 20), ("KiB", 10)] {
         if bytes >= 1 << shift {
             let value = bytes as f64 / (1u64 << shift) as f64;
-            return if value.fract() == 0.0 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") };
+            return if value.fract() == 0.0 {
+                format!("{value:.0} {unit}")
+            } else {
+                format!("{value:.1} {unit}")
+            };
         }
     }
     format!("{bytes} B")

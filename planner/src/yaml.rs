@@ -41,7 +41,11 @@ pub(crate) struct Entry {
 impl Node {
     /// The value of a key, if this is a mapping that has it and the value is not null.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
-        self.entries().iter().find(|e| e.key == key).map(|e| &e.node).filter(|n| !matches!(n.value, Value::Null))
+        self.entries()
+            .iter()
+            .find(|e| e.key == key)
+            .map(|e| &e.node)
+            .filter(|n| !matches!(n.value, Value::Null))
     }
 
     /// The entries of a mapping; empty for anything else.
@@ -71,7 +75,9 @@ impl Node {
     /// Any scalar as it was written.
     pub(crate) fn scalar(&self) -> Option<&str> {
         match &self.value {
-            Value::Text(text) | Value::Bool(_, text) | Value::Int(_, text) | Value::Float(_, text) => Some(text),
+            Value::Text(text) | Value::Bool(_, text) | Value::Int(_, text) | Value::Float(_, text) => {
+                Some(text)
+            }
             _ => None,
         }
     }
@@ -150,7 +156,8 @@ impl Builder<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_extras(anchor, tag.is_some(), span);
-                return self.open(Open::Map { entries: Vec::new(), key: None, keys: Default::default() }, span);
+                return self
+                    .open(Open::Map { entries: Vec::new(), key: None, keys: Default::default() }, span);
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(_) => {
@@ -185,7 +192,8 @@ impl Builder<'_> {
             Some(Frame { at, .. }) => at.path.clone(),
         };
         let (start, end) = (span.start, span.end);
-        let length = if start.line() == end.line() { end.col().saturating_sub(start.col()) } else { usize::MAX };
+        let length =
+            if start.line() == end.line() { end.col().saturating_sub(start.col()) } else { usize::MAX };
         At { file: self.file, line: start.line(), column: start.col() + 1, length: length.max(1), path }
     }
 

@@ -162,9 +162,11 @@ impl Emitter<'_> {
     fn source(&mut self, v: usize, source: usize) -> SchemaRef {
         let def = &self.graph.sources[source];
         let full = self.flow[v].schema.clone();
-        let projection: Vec<String> = names(&full).into_iter().filter(|c| self.needed[v].contains(c)).collect();
+        let projection: Vec<String> =
+            names(&full).into_iter().filter(|c| self.needed[v].contains(c)).collect();
         let schema = picked(&full, &projection);
-        let (connector, config) = def.connector.as_ref().map(|c| (c.name.clone(), c.config.clone())).unwrap_or_default();
+        let (connector, config) =
+            def.connector.as_ref().map(|c| (c.name.clone(), c.config.clone())).unwrap_or_default();
         let plan = SourcePlan {
             name: def.name.value.clone(),
             connector,

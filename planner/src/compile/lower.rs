@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use conveyor_model::step::{
-    CastColumn, Dedupe, Flatten, LookupStep, MaskColumn, NamedExpr, Op, Rule,
-};
+use conveyor_model::step::{CastColumn, Dedupe, Flatten, LookupStep, MaskColumn, NamedExpr, Op, Rule};
 
 use super::output::output;
 use super::rows::Rows;
@@ -57,9 +55,7 @@ fn op(body: &Body, at: &At, rows: &Rows, after: &mut Rows, cx: &mut Context<'_>)
             Op::Filter { expr: sql.value.clone() }
         }
         Body::Compute(columns) => Op::Compute { columns: compute(columns, rows, after, cx) },
-        Body::Select(picks) => {
-            project(picks.iter().map(|(new, old)| (new.clone(), old)), rows, after, cx)
-        }
+        Body::Select(picks) => project(picks.iter().map(|(new, old)| (new.clone(), old)), rows, after, cx),
         Body::Drop(columns) => drop_columns(columns, rows, after, cx),
         Body::Rename(pairs) => rename(pairs, rows, after, cx),
         Body::Cast(columns) => cast(columns, rows, after, cx),
@@ -181,7 +177,8 @@ fn rename(
             after.doubtful.insert(new.value.clone());
         }
     }
-    let renamed = |name: &str| pairs.iter().find(|(old, _)| old.value == name).map(|(_, new)| new.value.clone());
+    let renamed =
+        |name: &str| pairs.iter().find(|(old, _)| old.value == name).map(|(_, new)| new.value.clone());
     let columns = rows.schema.fields().iter().map(|f| {
         let name = f.name();
         (renamed(name).unwrap_or_else(|| name.clone()), name.clone())
@@ -198,7 +195,10 @@ fn cast(columns: &[(Located<String>, DataType)], rows: &Rows, after: &mut Rows, 
         };
         // The expression engine is asked, so that what is planned is what will run.
         let sql = format!("arrow_cast(\"{}\", '{to}')", name.value.replace('"', "\"\""));
-        if from != *to && (to.is_nested() != from.is_nested() || conveyor_expr::Expr::compile(&sql, &rows.schema).is_err()) {
+        if from != *to
+            && (to.is_nested() != from.is_nested()
+                || conveyor_expr::Expr::compile(&sql, &rows.schema).is_err())
+        {
             let message =
                 format!("`{}` is {} and cannot be cast to {}", name.value, type_name(&from), type_name(to));
             cx.diags.error("type-mismatch", &name.at, message);
@@ -270,7 +270,12 @@ fn lookup(body: &LookupBody, at: &At, rows: &Rows, after: &mut Rows, cx: &mut Co
                 key.value,
                 type_name(theirs)
             );
-            cx.diags.error_help("type-mismatch", &row.at, message, "cast one of them, or declare the type in `schema`".to_owned());
+            cx.diags.error_help(
+                "type-mismatch",
+                &row.at,
+                message,
+                "cast one of them, or declare the type in `schema`".to_owned(),
+            );
         }
         on.push((row.value.clone(), key.value.clone()));
     }
@@ -316,7 +321,9 @@ fn table_column(
     let message = format!("the lookup `{table}` has no column `{}`", name.value);
     let turned = new.filter(|new| **new != name.value && schema.field_with_name(new).is_ok());
     let help = match turned {
-        Some(new) => Some(format!("`select` is {{table's column: new name}}: write {{{new}: {}}}", name.value)),
+        Some(new) => {
+            Some(format!("`select` is {{table's column: new name}}: write {{{new}: {}}}", name.value))
+        }
         None => did_you_mean(&name.value, schema.fields().iter().map(|f| f.name().as_str())),
     };
     cx.diags.error_help("unknown-column", &name.at, message, help);
@@ -356,7 +363,8 @@ fn dedupe(body: &DedupeBody, at: &At, rows: &Rows, cx: &mut Context<'_>) -> Opti
     match rows.column(&event_time, cx.diags)? {
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {}
         other => {
-            let message = format!("the event time `{}` is {}, not timestamp", event_time.value, type_name(&other));
+            let message =
+                format!("the event time `{}` is {}, not timestamp", event_time.value, type_name(&other));
             let help = format!("cast it first: `cast: {{{}: timestamp}}`", event_time.value);
             cx.diags.error_help("type-mismatch", &event_time.at, message, help);
             return None;
@@ -364,7 +372,12 @@ fn dedupe(body: &DedupeBody, at: &At, rows: &Rows, cx: &mut Context<'_>) -> Opti
     }
     if cx.event_times.iter().any(Option::is_none) {
         let help = "add `eventTime: {column: ...}` to the source".to_owned();
-        cx.diags.warning("no-watermark", at, "a source without an event time never lets `dedupe` forget its keys", help);
+        cx.diags.warning(
+            "no-watermark",
+            at,
+            "a source without an event time never lets `dedupe` forget its keys",
+            help,
+        );
     }
     Some(Dedupe {
         keys: body.keys.iter().map(|k| k.value.clone()).collect(),

@@ -61,7 +61,8 @@ fn before_op(op: &Op, after: &BTreeSet<String>, input: &SchemaRef) -> BTreeSet<S
             computed.iter().for_each(|n| columns.extend(columns_of(&n.expr, input)));
         }
         Op::Project { columns: picks } => {
-            columns = picks.iter().filter(|(new, _)| after.contains(new)).map(|(_, old)| old.clone()).collect();
+            columns =
+                picks.iter().filter(|(new, _)| after.contains(new)).map(|(_, old)| old.clone()).collect();
         }
         Op::Cast { columns: casts } => columns.extend(casts.iter().map(|c| c.name.clone())),
         // A mask cannot fail, so that a masked column which nobody needs is not read.
@@ -72,7 +73,9 @@ fn before_op(op: &Op, after: &BTreeSet<String>, input: &SchemaRef) -> BTreeSet<S
         }
         Op::Flatten(Flatten::Structs { columns: structs, .. }) => {
             let nested = input.fields().iter().filter(|f| matches!(f.data_type(), DataType::Struct(_)));
-            columns.extend(nested.map(|f| f.name().clone()).filter(|n| structs.is_empty() || structs.contains(n)));
+            columns.extend(
+                nested.map(|f| f.name().clone()).filter(|n| structs.is_empty() || structs.contains(n)),
+            );
         }
         Op::Flatten(Flatten::Explode { column }) => {
             columns.insert(column.clone());
@@ -100,7 +103,9 @@ fn before_op(op: &Op, after: &BTreeSet<String>, input: &SchemaRef) -> BTreeSet<S
 fn produces(lookup: &LookupStep, column: &str) -> bool {
     match &lookup.result {
         LookupResult::Merge => lookup.select.iter().any(|(new, _)| new == column),
-        LookupResult::Prefix(prefix) => lookup.select.iter().any(|(new, _)| format!("{prefix}{new}") == column),
+        LookupResult::Prefix(prefix) => {
+            lookup.select.iter().any(|(new, _)| format!("{prefix}{new}") == column)
+        }
         LookupResult::Nest(name) => name == column,
     }
 }

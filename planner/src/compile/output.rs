@@ -46,7 +46,11 @@ pub(crate) fn output(op: &Op, input: &SchemaRef, table: Option<&SchemaRef>) -> R
         Err(_) => wrong("unknown-column", format!("there is no column `{name}`")),
     };
     match op {
-        Op::Filter { .. } | Op::Validate { .. } | Op::Dedupe(_) | Op::RateLimit { .. } | Op::MergeByTime { .. } => {
+        Op::Filter { .. }
+        | Op::Validate { .. }
+        | Op::Dedupe(_)
+        | Op::RateLimit { .. }
+        | Op::MergeByTime { .. } => {
             return Ok(input.clone());
         }
         Op::Compute { columns } => {
@@ -76,7 +80,9 @@ pub(crate) fn output(op: &Op, input: &SchemaRef, table: Option<&SchemaRef>) -> R
                 let kind = type_of(&mask.name)?;
                 let kind = match mask.method {
                     MaskMethod::Redact { .. } | MaskMethod::Nullify => kind,
-                    MaskMethod::Hash | MaskMethod::Partial { .. } | MaskMethod::Tokenize => DataType::Utf8View,
+                    MaskMethod::Hash | MaskMethod::Partial { .. } | MaskMethod::Tokenize => {
+                        DataType::Utf8View
+                    }
                 };
                 put(&mut fields, column(&mask.name, kind));
             }
@@ -85,7 +91,10 @@ pub(crate) fn output(op: &Op, input: &SchemaRef, table: Option<&SchemaRef>) -> R
             let kind = type_of(&parse.column)?;
             if kind != DataType::Utf8View {
                 let name = crate::types::type_name(&kind);
-                return wrong("type-mismatch", format!("`parse` takes text, and `{}` is {name}", parse.column));
+                return wrong(
+                    "type-mismatch",
+                    format!("`parse` takes text, and `{}` is {name}", parse.column),
+                );
             }
             for field in &parse.fields {
                 put(&mut fields, column(field.name(), field.data_type().clone()));
@@ -135,7 +144,10 @@ fn flattened(flatten: &Flatten, input: &SchemaRef) -> Result<SchemaRef, Wrong> {
                     }
                     other => {
                         let name = crate::types::type_name(other);
-                        return wrong("type-mismatch", format!("`explode` takes a list, and `{list}` is {name}"));
+                        return wrong(
+                            "type-mismatch",
+                            format!("`explode` takes a list, and `{list}` is {name}"),
+                        );
                     }
                 }
             }
@@ -148,7 +160,13 @@ fn flattened(flatten: &Flatten, input: &SchemaRef) -> Result<SchemaRef, Wrong> {
     }
 }
 
-fn lift(name: &str, field: &Field, separator: &str, out: &mut Vec<FieldRef>, depth: usize) -> Result<(), Wrong> {
+fn lift(
+    name: &str,
+    field: &Field,
+    separator: &str,
+    out: &mut Vec<FieldRef>,
+    depth: usize,
+) -> Result<(), Wrong> {
     match field.data_type() {
         DataType::Struct(children) if depth < MAX_DEPTH => {
             for child in children {

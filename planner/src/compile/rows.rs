@@ -74,8 +74,8 @@ impl Rows {
             Ok(value) => return Some(value),
             Err(error) => error,
         };
-        let follows = error.code != "syntax"
-            && (!self.known || self.doubtful.iter().any(|d| mentions(&sql.value, d)));
+        let follows =
+            error.code != "syntax" && (!self.known || self.doubtful.iter().any(|d| mentions(&sql.value, d)));
         if !follows {
             let at = place(diags, sql, error.offset);
             diags.error_help(error.code, &at, error.message, error.help);
@@ -95,6 +95,7 @@ fn place(diags: &Diagnostics, sql: &Located<String>, offset: Option<usize>) -> A
 fn mentions(text: &str, name: &str) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(name).any(|(i, _)| {
-        !text[..i].chars().next_back().is_some_and(word) && !text[i + name.len()..].chars().next().is_some_and(word)
+        !text[..i].chars().next_back().is_some_and(word)
+            && !text[i + name.len()..].chars().next().is_some_and(word)
     })
 }

@@ -96,7 +96,14 @@ impl Typing<'_> {
         id
     }
 
-    fn push(&mut self, id: String, kind: Kind, inputs: Vec<Port>, schema: SchemaRef, parallelism: u32) -> usize {
+    fn push(
+        &mut self,
+        id: String,
+        kind: Kind,
+        inputs: Vec<Port>,
+        schema: SchemaRef,
+        parallelism: u32,
+    ) -> usize {
         self.flow.push(Vertex { id, kind, inputs, schema, parallelism });
         self.flow.len() - 1
     }
@@ -132,7 +139,11 @@ impl Typing<'_> {
             match rows.column(&column, self.diags) {
                 None | Some(DataType::Timestamp(TimeUnit::Microsecond, Some(_)) | DataType::Date32) => {}
                 Some(other) => {
-                    let message = format!("the event time `{}` is {}, not timestamp or date", column.value, type_name(&other));
+                    let message = format!(
+                        "the event time `{}` is {}, not timestamp or date",
+                        column.value,
+                        type_name(&other)
+                    );
                     let help = format!("declare it: `schema: {{{}: timestamp}}`", column.value);
                     self.diags.error_help("type-mismatch", &column.at, message, help);
                 }
@@ -149,7 +160,12 @@ impl Typing<'_> {
         let mut seen = BTreeSet::new();
         if let Some(field) = schema.fields().iter().find(|f| !seen.insert(f.name())) {
             let message = format!("the source `{name}` has two columns called `{}`", field.name());
-            self.diags.error_help("duplicate-column", at, message, "rename one of them in the data".to_owned());
+            self.diags.error_help(
+                "duplicate-column",
+                at,
+                message,
+                "rename one of them in the data".to_owned(),
+            );
         }
     }
 
@@ -217,14 +233,21 @@ impl Typing<'_> {
         self.at.insert(From::Step(i), Done { vertex, rows: after, event_times, ordered });
     }
 
-    fn merge(&mut self, step: &GraphStep, rows: &Rows, times: &[Option<String>], max_bytes: u64) -> Option<Op> {
+    fn merge(
+        &mut self,
+        step: &GraphStep,
+        rows: &Rows,
+        times: &[Option<String>],
+        max_bytes: u64,
+    ) -> Option<Op> {
         let [Some(column)] = times else {
             let message = "merging by event time needs an `eventTime` of the same name in every source";
             let help = "add `eventTime: {column: ...}` to each source, or merge by `arrival`";
             self.diags.error_help("missing-event-time", &step.at, message, help.to_owned());
             return None;
         };
-        self.notes.push("rows merged in event-time order stay in one subtask, so that the order holds".into());
+        self.notes
+            .push("rows merged in event-time order stay in one subtask, so that the order holds".into());
         rows.column(&Located { value: column.clone(), at: step.at.clone() }, self.diags)?;
         Some(Op::MergeByTime { column: column.clone(), max_bytes })
     }

@@ -54,7 +54,12 @@ pub(crate) fn unite(
                             origin.name,
                             type_name(&wide)
                         );
-                        diags.warning("lossy-union", at, message, "declare the same type in both schemas".to_owned());
+                        diags.warning(
+                            "lossy-union",
+                            at,
+                            message,
+                            "declare the same type in both schemas".to_owned(),
+                        );
                     }
                     have.1 = wide;
                 }
@@ -111,7 +116,8 @@ fn adapt(origin: &Origin, common: &SchemaRef, notes: &mut Vec<String>) -> Vec<Op
     if !casts.is_empty() {
         ops.push(Op::Cast { columns: casts });
     }
-    let missing: Vec<_> = common.fields().iter().filter(|f| have.field_with_name(f.name()).is_err()).collect();
+    let missing: Vec<_> =
+        common.fields().iter().filter(|f| have.field_with_name(f.name()).is_err()).collect();
     for field in &missing {
         notes.push(format!("`{}` is null in rows of `{}`", field.name(), origin.name));
     }
@@ -147,7 +153,9 @@ fn wider(a: &DataType, b: &DataType) -> Option<(DataType, bool)> {
             Some((DataType::Float64, bits <= 32))
         }
         (DataType::Date32, time @ DataType::Timestamp(TimeUnit::Microsecond, _))
-        | (time @ DataType::Timestamp(TimeUnit::Microsecond, _), DataType::Date32) => Some((time.clone(), true)),
+        | (time @ DataType::Timestamp(TimeUnit::Microsecond, _), DataType::Date32) => {
+            Some((time.clone(), true))
+        }
         _ => None,
     }
 }

@@ -27,9 +27,6 @@ impl Checker<'_> {
                 _ => self.wrong_type(node, "a mapping"),
             },
             Shape::Object(table) => self.object(node, table),
-            Shape::Secret => {
-                self.secret(node);
-            }
             Shape::Either(forms) => self.either(node, forms),
             _ => self.scalar(node, shape),
         }
@@ -80,7 +77,11 @@ impl Checker<'_> {
                 if let Some(value) = self.number(node)
                     && !(*min..=*max).contains(&value)
                 {
-                    self.diags.error("out-of-bounds", &node.at, format!("{value} is not between {min} and {max}"));
+                    self.diags.error(
+                        "out-of-bounds",
+                        &node.at,
+                        format!("{value} is not between {min} and {max}"),
+                    );
                 }
             }
             Shape::OneOf(words) => {
@@ -111,7 +112,12 @@ impl Checker<'_> {
                 self.check(&entry.node, &field.shape);
             } else if table.connector.is_none() {
                 let help = did_you_mean(&entry.key, table.fields.iter().map(|f| f.name));
-                self.diags.error_help("unknown-key", &entry.at, format!("there is no `{}` here", shown(&entry.key)), help);
+                self.diags.error_help(
+                    "unknown-key",
+                    &entry.at,
+                    format!("there is no `{}` here", shown(&entry.key)),
+                    help,
+                );
             }
         }
         for field in table.fields.iter().filter(|f| f.required && !entries.iter().any(|e| e.key == f.name)) {
@@ -137,14 +143,18 @@ impl Checker<'_> {
             if known.iter().any(|s| s.name == entry.key) {
                 found += 1;
                 if found > 1 {
-                    let message = format!("a {} has one connector; `{}` is a second one", role.word(), entry.key);
+                    let message =
+                        format!("a {} has one connector; `{}` is a second one", role.word(), entry.key);
                     self.diags.error("two-connectors", &entry.at, message);
                 }
                 continue;
             }
             let keys = table.fields.iter().map(|f| f.name).chain(known.iter().map(|s| s.name));
             let (code, message) = match entry.node.value {
-                Value::Map(_) => ("unknown-connector", format!("there is no {} connector `{}`", role.word(), shown(&entry.key))),
+                Value::Map(_) => (
+                    "unknown-connector",
+                    format!("there is no {} connector `{}`", role.word(), shown(&entry.key)),
+                ),
                 _ => ("unknown-key", format!("there is no `{}` here", shown(&entry.key))),
             };
             let help = match conveyor_expr::nearest(&entry.key, keys) {
@@ -215,7 +225,12 @@ impl Checker<'_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("one of {}", all.join(", ")),
             };
-            self.diags.error_help("unknown-word", &node.at, format!("`{}` is not known here", shown(text)), help);
+            self.diags.error_help(
+                "unknown-word",
+                &node.at,
+                format!("`{}` is not known here", shown(text)),
+                help,
+            );
         }
         found
     }
@@ -224,7 +239,12 @@ impl Checker<'_> {
         let value = node.text().and_then(duration_ms);
         if value.is_none() {
             let message = format!("expected a duration, found {}", described(node));
-            self.diags.error_help("wrong-type", &node.at, message, "write it like `250ms`, `10s`, `5m`, `1h`".to_owned());
+            self.diags.error_help(
+                "wrong-type",
+                &node.at,
+                message,
+                "write it like `250ms`, `10s`, `5m`, `1h`".to_owned(),
+            );
         }
         value
     }
@@ -236,7 +256,12 @@ impl Checker<'_> {
         };
         if value.is_none() {
             let message = format!("expected a size, found {}", described(node));
-            self.diags.error_help("wrong-type", &node.at, message, "write it like `64KiB`, `128MB` or `4096`".to_owned());
+            self.diags.error_help(
+                "wrong-type",
+                &node.at,
+                message,
+                "write it like `64KiB`, `128MB` or `4096`".to_owned(),
+            );
         }
         value
     }

@@ -51,7 +51,6 @@ pub(crate) struct LookupDef {
 
 #[derive(Debug, Clone)]
 pub(crate) struct TransformDef {
-    pub(crate) name: Located<String>,
     pub(crate) steps: Vec<StepDef>,
 }
 
@@ -111,7 +110,10 @@ pub(crate) enum Body {
     Validate(Vec<(String, Located<String>)>, OnFail),
     Lookup(LookupBody),
     Dedupe(DedupeBody),
-    RateLimit { rows_per_second: f64, burst: u64 },
+    RateLimit {
+        rows_per_second: f64,
+        burst: u64,
+    },
     Sql(Located<String>),
     /// A Transform, by name.
     Use(Located<String>),

@@ -7,9 +7,7 @@ use arrow_schema::{Field, FieldRef};
 use conveyor_model::plan::{Delivery, DlqPlan, EventTime, Late, Mode, Retry};
 
 use super::check::{Checker, specs};
-use super::defs::{
-    ConnectorDef, LookupDef, MergeDef, Named, PipelineDef, SinkDef, SourceDef, TransformDef,
-};
+use super::defs::{ConnectorDef, LookupDef, MergeDef, Named, PipelineDef, SinkDef, SourceDef, TransformDef};
 use super::shape::{Role, Table};
 use super::steps::steps;
 use super::tables;
@@ -36,7 +34,11 @@ pub(crate) fn located(node: &Node) -> Option<Located<String>> {
 /// A name or a list of names.
 pub(crate) fn names(node: Option<&Node>) -> Vec<Located<String>> {
     let Some(node) = node else { return Vec::new() };
-    if node.text().is_some() { located(node).into_iter().collect() } else { node.items().iter().filter_map(located).collect() }
+    if node.text().is_some() {
+        located(node).into_iter().collect()
+    } else {
+        node.items().iter().filter_map(located).collect()
+    }
 }
 
 pub(crate) fn word<'n>(node: &'n Node, key: &str) -> &'n str {
@@ -80,7 +82,9 @@ fn retry(node: &Node) -> Option<Retry> {
     let node = node.get("retry")?;
     let default = Retry::default();
     Some(Retry {
-        max_retries: integer(node, "maxRetries").and_then(|v| v.try_into().ok()).unwrap_or(default.max_retries),
+        max_retries: integer(node, "maxRetries")
+            .and_then(|v| v.try_into().ok())
+            .unwrap_or(default.max_retries),
         base_ms: duration(node, "base").unwrap_or(default.base_ms),
         max_ms: duration(node, "max").unwrap_or(default.max_ms),
     })
@@ -91,13 +95,22 @@ fn parallelism(node: &Node) -> Option<u32> {
 }
 
 /// The connector among the keys of a node, its settings checked.
-pub(crate) fn connector(cx: &mut Checker<'_>, node: &Node, table: &Table, role: Role) -> Option<ConnectorDef> {
+pub(crate) fn connector(
+    cx: &mut Checker<'_>,
+    node: &Node,
+    table: &Table,
+    role: Role,
+) -> Option<ConnectorDef> {
     let known = specs(cx.registry, role);
     let others = node.entries().iter().filter(|e| !table.fields.iter().any(|f| f.name == e.key));
     let (entry, spec) = others.filter_map(|e| Some((e, known.iter().find(|s| s.name == e.key)?))).next()?;
     let before = cx.diags.errors();
     let config = cx.settings(&entry.node, spec.fields);
-    (cx.diags.errors() == before).then(|| ConnectorDef { name: spec.name.to_owned(), config, at: entry.at.clone() })
+    (cx.diags.errors() == before).then(|| ConnectorDef {
+        name: spec.name.to_owned(),
+        config,
+        at: entry.at.clone(),
+    })
 }
 
 /// The name of an inline object: its own, or that of its role when it is the only one.
@@ -152,13 +165,13 @@ pub(crate) fn lookup(cx: &mut Checker<'_>, name: Located<String>, node: &Node) -
     }
 }
 
-pub(crate) fn transform(cx: &mut Checker<'_>, name: Located<String>, node: &Node) -> TransformDef {
+pub(crate) fn transform(cx: &mut Checker<'_>, node: &Node) -> TransformDef {
     if let Some(list) = node.get("steps")
         && list.items().is_empty()
     {
         cx.diags.error("empty-transform", &list.at, "a Transform has at least one step");
     }
-    TransformDef { name, steps: steps(cx, node.get("steps")) }
+    TransformDef { steps: steps(cx, node.get("steps")) }
 }
 
 pub(crate) fn pipeline(
@@ -170,7 +183,11 @@ pub(crate) fn pipeline(
     let merge = node.get("merge").map(|m| Located {
         value: MergeDef {
             by_event_time: word(m, "strategy") == "event_time",
-            max_bytes: m.get("maxBytes").and_then(Node::scalar).and_then(size_bytes).unwrap_or(DEFAULT_MERGE_BYTES),
+            max_bytes: m
+                .get("maxBytes")
+                .and_then(Node::scalar)
+                .and_then(size_bytes)
+                .unwrap_or(DEFAULT_MERGE_BYTES),
         },
         at: m.at.clone(),
     });
@@ -221,13 +238,23 @@ fn one_or_many<'n>(cx: &mut Checker<'_>, node: &'n Node, one: &str, many: &str) 
     if let Some(list) = node.get(many) {
         if let Some(first) = all.first() {
             let message = format!("`{one}` and `{many}` are both given");
-            cx.diags.error_help("conflicting-keys", &first.at, message, format!("put all of them into `{many}`"));
+            cx.diags.error_help(
+                "conflicting-keys",
+                &first.at,
+                message,
+                format!("put all of them into `{many}`"),
+            );
         }
         all.extend(list.items());
     }
     if all.is_empty() {
         let message = format!("the pipeline has no {one}");
-        cx.diags.error_help("missing-key", &node.at, message, format!("add `{one}: name` or `{many}: [...]`"));
+        cx.diags.error_help(
+            "missing-key",
+            &node.at,
+            message,
+            format!("add `{one}: name` or `{many}: [...]`"),
+        );
     }
     all
 }

@@ -12,16 +12,20 @@ pub(crate) enum Shape {
     /// A type name as in [`crate::types`].
     Type,
     Bool,
-    Integer { min: i64, max: i64 },
-    Number { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
     Duration,
     Size,
     OneOf(&'static [&'static str]),
     List(&'static Shape),
     Map(&'static Shape),
     Object(&'static Table),
-    /// A reference to a secret.
-    Secret,
     /// One of several forms, told apart by what stands there.
     Either(Forms),
 }

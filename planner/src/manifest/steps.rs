@@ -32,9 +32,16 @@ fn step(cx: &mut Checker<'_>, node: &Node) -> StepDef {
     let kinds = &STEP.fields[STEP_COMMON..];
     let mut found = node.entries().iter().filter(|e| kinds.iter().any(|k| k.name == e.key));
     let Some(entry) = found.next() else {
-        if !node.entries().iter().any(|e| !STEP.fields.iter().any(|f| f.name == e.key)) && !node.entries().is_empty() {
+        if !node.entries().iter().any(|e| !STEP.fields.iter().any(|f| f.name == e.key))
+            && !node.entries().is_empty()
+        {
             let all: Vec<_> = kinds.iter().map(|k| k.name).collect();
-            cx.diags.error_help("missing-key", &node.at, "the step says nothing to do", format!("one of: {}", all.join(", ")));
+            cx.diags.error_help(
+                "missing-key",
+                &node.at,
+                "the step says nothing to do",
+                format!("one of: {}", all.join(", ")),
+            );
         }
         return def;
     };
@@ -73,7 +80,10 @@ fn body(cx: &mut Checker<'_>, entry: &Entry) -> Option<Body> {
         "rate_limit" => {
             let rows_per_second = number(node, "rowsPerSecond")?;
             let burst = integer(node, "burst").and_then(|v| v.try_into().ok());
-            Body::RateLimit { rows_per_second, burst: burst.unwrap_or(rows_per_second.ceil().max(1.0) as u64) }
+            Body::RateLimit {
+                rows_per_second,
+                burst: burst.unwrap_or(rows_per_second.ceil().max(1.0) as u64),
+            }
         }
         "sql" => Body::Sql(located(node)?),
         "use" => Body::Use(located(node)?),
@@ -121,11 +131,13 @@ fn mask(cx: &mut Checker<'_>, node: &Node) -> Body {
             None => (word(&entry.node, "method"), &entry.node.at),
         };
         let method = match method {
-            "redact" => MaskMethod::Redact { with: text(&entry.node, "with").map_or_else(|| "***".into(), |t| t.value) },
+            "redact" => MaskMethod::Redact {
+                with: text(&entry.node, "with").map_or_else(|| "***".into(), |t| t.value),
+            },
             "hash" => MaskMethod::Hash,
-            "partial" => {
-                MaskMethod::Partial { keep: integer(&entry.node, "keep").and_then(|k| k.try_into().ok()).unwrap_or(4) }
-            }
+            "partial" => MaskMethod::Partial {
+                keep: integer(&entry.node, "keep").and_then(|k| k.try_into().ok()).unwrap_or(4),
+            },
             "nullify" => MaskMethod::Nullify,
             "tokenize" => MaskMethod::Tokenize,
             "" => {
@@ -198,19 +210,32 @@ fn parse(cx: &mut Checker<'_>, node: &Node) -> Option<Body> {
 }
 
 /// A pattern must compile and have a group for every field.
-fn check_pattern(cx: &mut Checker<'_>, pattern: &Located<String>, fields: &[arrow_schema::FieldRef]) -> Option<()> {
+fn check_pattern(
+    cx: &mut Checker<'_>,
+    pattern: &Located<String>,
+    fields: &[arrow_schema::FieldRef],
+) -> Option<()> {
     let regex = match regex::Regex::new(&pattern.value) {
         Ok(regex) => regex,
         Err(error) => {
             let reason = error.to_string().lines().last().unwrap_or_default().replace("error: ", "");
-            cx.diags.error("bad-pattern", &pattern.at, format!("the pattern is not a regular expression: {reason}"));
+            cx.diags.error(
+                "bad-pattern",
+                &pattern.at,
+                format!("the pattern is not a regular expression: {reason}"),
+            );
             return None;
         }
     };
     let missing = fields.iter().find(|f| !regex.capture_names().flatten().any(|g| g == f.name()));
     if let Some(field) = missing {
         let message = format!("the pattern has no group for the field `{}`", field.name());
-        cx.diags.error_help("bad-pattern", &pattern.at, message, format!("write the group as (?P<{}>...)", field.name()));
+        cx.diags.error_help(
+            "bad-pattern",
+            &pattern.at,
+            message,
+            format!("write the group as (?P<{}>...)", field.name()),
+        );
         return None;
     }
     Some(())
@@ -227,12 +252,16 @@ fn flatten(cx: &mut Checker<'_>, node: &Node) -> Option<Body> {
     }
     let separator = text(node, "separator").map_or_else(|| "_".into(), |t| t.value);
     let places: Vec<At> = columns.iter().map(|c| c.at.clone()).collect();
-    Some(Body::Flatten(Flatten::Structs { columns: columns.into_iter().map(|c| c.value).collect(), separator }, places))
+    Some(Body::Flatten(
+        Flatten::Structs { columns: columns.into_iter().map(|c| c.value).collect(), separator },
+        places,
+    ))
 }
 
 fn validate(node: &Node) -> Option<Body> {
     let rules = node.get("rules")?;
-    let mut all: Vec<(String, Located<String>)> = pairs(rules).into_iter().map(|(k, v)| (k.value, v)).collect();
+    let mut all: Vec<(String, Located<String>)> =
+        pairs(rules).into_iter().map(|(k, v)| (k.value, v)).collect();
     for item in rules.items() {
         let rule = if item.entries().is_empty() { located(item) } else { text(item, "rule") };
         let Some(rule) = rule else { continue };
@@ -265,7 +294,11 @@ fn lookup(cx: &mut Checker<'_>, entry: &Entry) -> Option<Body> {
     let need_name = |cx: &mut Checker<'_>| {
         let name = name.clone().map(|n| n.value);
         if name.is_none() {
-            cx.diags.error("missing-key", &node.at, "`as` is missing: the name of the struct column, or the prefix");
+            cx.diags.error(
+                "missing-key",
+                &node.at,
+                "`as` is missing: the name of the struct column, or the prefix",
+            );
         }
         name
     };
@@ -281,7 +314,9 @@ fn lookup(cx: &mut Checker<'_>, entry: &Entry) -> Option<Body> {
             Some(_) => located(on).map(|n| (n.clone(), n)).into_iter().collect(),
             None => picks(on),
         },
-        select: node.get("select").map(|s| picks(s).into_iter().map(|(table, new)| (table, new.value)).collect()),
+        select: node
+            .get("select")
+            .map(|s| picks(s).into_iter().map(|(table, new)| (table, new.value)).collect()),
         on_miss: match word(node, "onMiss") {
             "drop" => OnMiss::Drop,
             "dlq" => OnMiss::Dlq,

@@ -9,7 +9,8 @@ pub(crate) const KINDS: &[&str] = &["Source", "Transform", "Lookup", "Sink", "Pi
 /// Most subtasks of a node.
 pub(crate) const MAX_PARALLELISM: i64 = 1024;
 
-const NAMES: Shape = Shape::Either(Forms { scalar: Some(&Shape::Text), list: Some(&Shape::List(&Shape::Text)), map: None });
+const NAMES: Shape =
+    Shape::Either(Forms { scalar: Some(&Shape::Text), list: Some(&Shape::List(&Shape::Text)), map: None });
 const TYPES: Shape = Shape::Map(&Shape::Type);
 const RETRIES: Shape = Shape::Integer { min: 0, max: 1_000_000 };
 const PARALLELISM: Shape = Shape::Integer { min: 1, max: MAX_PARALLELISM };
@@ -37,8 +38,16 @@ static EVENT_TIME: Table = Table {
     connector: None,
     fields: &[
         must("column", Shape::Text, "A timestamp or date column."),
-        key("allowedLateness", Shape::Duration, "How far the watermark trails the largest event time; 0s by default."),
-        key("idleTimeout", Shape::Duration, "A split without rows for this long does not hold back the watermark."),
+        key(
+            "allowedLateness",
+            Shape::Duration,
+            "How far the watermark trails the largest event time; 0s by default.",
+        ),
+        key(
+            "idleTimeout",
+            Shape::Duration,
+            "A split without rows for this long does not hold back the watermark.",
+        ),
         key("late", Shape::OneOf(&["keep", "drop", "dlq"]), "What happens to late rows; `keep` by default."),
     ],
 };
@@ -69,7 +78,11 @@ macro_rules! sink_keys {
 pub(crate) static SOURCE: Table = Table { connector: Some(Role::Source), fields: source_keys!() };
 pub(crate) static SOURCE_ALL: Table = Table {
     connector: Some(Role::Source),
-    fields: source_keys!(key("name", Shape::Name, "Name, for `from` and for finding its positions after an edit.")),
+    fields: source_keys!(key(
+        "name",
+        Shape::Name,
+        "Name, for `from` and for finding its positions after an edit."
+    )),
 };
 pub(crate) static SINK: Table = Table { connector: Some(Role::Sink), fields: sink_keys!() };
 pub(crate) static SINK_ALL: Table = Table {
@@ -88,16 +101,24 @@ pub(crate) static LOOKUP: Table = Table {
     ],
 };
 
-pub(crate) static TRANSFORM: Table =
-    Table { connector: None, fields: &[must("steps", Shape::List(&STEP_FORM), "Steps, one after the other.")] };
+pub(crate) static TRANSFORM: Table = Table {
+    connector: None,
+    fields: &[must("steps", Shape::List(&STEP_FORM), "Steps, one after the other.")],
+};
 
-static CHECKPOINT: Table =
-    Table { connector: None, fields: &[key("interval", Shape::Duration, "Time between epochs; 10s by default.")] };
+static CHECKPOINT: Table = Table {
+    connector: None,
+    fields: &[key("interval", Shape::Duration, "Time between epochs; 10s by default.")],
+};
 
 static MERGE: Table = Table {
     connector: None,
     fields: &[
-        must("strategy", Shape::OneOf(&["arrival", "event_time"]), "How rows of several sources are put in one stream."),
+        must(
+            "strategy",
+            Shape::OneOf(&["arrival", "event_time"]),
+            "How rows of several sources are put in one stream.",
+        ),
         key("maxBytes", Shape::Size, "Most bytes held back while merging by event time; 64MiB by default."),
     ],
 };
@@ -105,7 +126,11 @@ static MERGE: Table = Table {
 static DLQ: Table = Table {
     connector: None,
     fields: &[
-        key("enabled", Shape::Bool, "Whether failing rows are kept; `true` by default. If not, the first one stops the pipeline."),
+        key(
+            "enabled",
+            Shape::Bool,
+            "Whether failing rows are kept; `true` by default. If not, the first one stops the pipeline.",
+        ),
         key("path", Shape::Text, "Local folder or object-store URL; under the data directory by default."),
         key("maxRetries", RETRIES, "Replays after which a row is left alone; 3 by default."),
         key(
@@ -126,8 +151,16 @@ static STEP_FORM: Shape =
 pub(crate) static PIPELINE: Table = Table {
     connector: None,
     fields: &[
-        key("mode", Shape::OneOf(&["streaming", "job"]), "`job` runs, drains and exits; `streaming` (default) runs on."),
-        key("delivery", Shape::OneOf(&["exactly_once", "at_least_once"]), "What is promised; `exactly_once` by default."),
+        key(
+            "mode",
+            Shape::OneOf(&["streaming", "job"]),
+            "`job` runs, drains and exits; `streaming` (default) runs on.",
+        ),
+        key(
+            "delivery",
+            Shape::OneOf(&["exactly_once", "at_least_once"]),
+            "What is promised; `exactly_once` by default.",
+        ),
         key("checkpoint", Shape::Object(&CHECKPOINT), "Epochs."),
         key("parallelism", PARALLELISM, "Number of subtasks of each node."),
         key(
@@ -144,10 +177,18 @@ pub(crate) static PIPELINE: Table = Table {
         key("steps", Shape::List(&STEP_FORM), "Names of Transforms and inline steps."),
         key(
             "sink",
-            Shape::Either(Forms { scalar: Some(&Shape::Name), list: None, map: Some(&Shape::Object(&SINK_ALL)) }),
+            Shape::Either(Forms {
+                scalar: Some(&Shape::Name),
+                list: None,
+                map: Some(&Shape::Object(&SINK_ALL)),
+            }),
             "The sink: a name or an inline object.",
         ),
-        key("sinks", Shape::List(&SINK_FORM), "Several sinks; a row goes to every sink whose condition holds."),
+        key(
+            "sinks",
+            Shape::List(&SINK_FORM),
+            "Several sinks; a row goes to every sink whose condition holds.",
+        ),
         key("dlq", Shape::Object(&DLQ), "Dead letters."),
     ],
 };
@@ -158,16 +199,17 @@ static MASK_COLUMN: Table = Table {
     fields: &[
         key("method", Shape::OneOf(MASK_METHODS), "How the value is hidden."),
         key("with", Shape::Text, "Word that `redact` puts in place of text; `***` by default."),
-        key("keep", Shape::Integer { min: 0, max: 1_000_000 }, "Characters at the end that `partial` keeps; 4 by default."),
+        key(
+            "keep",
+            Shape::Integer { min: 0, max: 1_000_000 },
+            "Characters at the end that `partial` keeps; 4 by default.",
+        ),
         key("secret", SECRET_PLACE_FORM, "Under the name `key`: the key of `hash` and `tokenize`."),
     ],
 };
 static SECRET_PLACE: Table = Table {
     connector: None,
-    fields: &[
-        key("env", Shape::Text, "An environment variable."),
-        key("file", Shape::Text, "A file."),
-    ],
+    fields: &[key("env", Shape::Text, "An environment variable."), key("file", Shape::Text, "A file.")],
 };
 const SECRET_PLACE_FORM: Shape = Shape::Object(&SECRET_PLACE);
 
@@ -217,7 +259,11 @@ static VALIDATE: Table = Table {
             }),
             "Rules by name, or a list of conditions.",
         ),
-        key("onFail", Shape::OneOf(&["dlq", "drop", "fail"]), "What happens to a row that breaks a rule; `dlq` by default."),
+        key(
+            "onFail",
+            Shape::OneOf(&["dlq", "drop", "fail"]),
+            "What happens to a row that breaks a rule; `dlq` by default.",
+        ),
     ],
 };
 
@@ -247,9 +293,21 @@ pub(crate) static LOOKUP_STEP: Table = Table {
             }),
             "Key columns: `{row's column: table's column}`, or names that are the same on both sides.",
         ),
-        key("select", LOOKUP_PICK, "Columns to take: `{table's column: new name}` or a list; all but the keys by default."),
-        key("onMiss", Shape::OneOf(&["keep", "drop", "dlq", "fail"]), "Rows without a match; `keep` (with nulls) by default."),
-        key("result", Shape::OneOf(&["merge", "nest", "prefix"]), "How the columns join the row; `merge` by default."),
+        key(
+            "select",
+            LOOKUP_PICK,
+            "Columns to take: `{table's column: new name}` or a list; all but the keys by default.",
+        ),
+        key(
+            "onMiss",
+            Shape::OneOf(&["keep", "drop", "dlq", "fail"]),
+            "Rows without a match; `keep` (with nulls) by default.",
+        ),
+        key(
+            "result",
+            Shape::OneOf(&["merge", "nest", "prefix"]),
+            "How the columns join the row; `merge` by default.",
+        ),
         key("as", Shape::Text, "Name of the struct column for `nest`, the prefix for `prefix`."),
     ],
 };
@@ -261,14 +319,22 @@ static DEDUPE: Table = Table {
         must("key", NAMES, "Key columns."),
         must("within", Shape::Duration, "Rows with an equal key this close in event time are duplicates."),
         key("eventTime", Shape::Text, "Event-time column; the source's by default."),
-        key("maxKeys", Shape::Integer { min: 1, max: 1_000_000_000 }, "Most keys remembered in one subtask; 10 million by default."),
+        key(
+            "maxKeys",
+            Shape::Integer { min: 1, max: 1_000_000_000 },
+            "Most keys remembered in one subtask; 10 million by default.",
+        ),
     ],
 };
 
 static RATE_LIMIT: Table = Table {
     connector: None,
     fields: &[
-        must("rowsPerSecond", Shape::Number { min: 0.001, max: 1e12 }, "Rows per second, for the whole step."),
+        must(
+            "rowsPerSecond",
+            Shape::Number { min: 0.001, max: 1e12 },
+            "Rows per second, for the whole step.",
+        ),
         key(
             "burst",
             Shape::Integer { min: 1, max: 1_000_000_000 },
@@ -282,7 +348,11 @@ pub(crate) const STEP_COMMON: usize = 2;
 pub(crate) static STEP: Table = Table { connector: None, fields: STEP_KEYS };
 static STEP_KEYS: &[Key] = &[
     key("name", Shape::Name, "Name, for `from` and for finding its state after an edit."),
-    key("from", NAMES, "Steps or sources whose rows it takes; the step before by default. Several are united."),
+    key(
+        "from",
+        NAMES,
+        "Steps or sources whose rows it takes; the step before by default. Several are united.",
+    ),
     key("filter", Shape::Sql, "Keeps the rows for which a condition is true."),
     key("compute", Shape::Map(&Shape::Sql), "Adds or replaces columns: `{column: SQL}`."),
     key("select", PICK, "Picks columns in this order, or renames: `[a, {new: old}]`."),
@@ -299,12 +369,20 @@ static STEP_KEYS: &[Key] = &[
         "Hides personal data: `{column: method}`; `key: {secret: …}` is the key of `hash` and `tokenize`.",
     ),
     key("parse", Shape::Object(&PARSE), "Takes a text column apart."),
-    key("flatten", Shape::Object(&FLATTEN), "Lifts the fields of structs to the top, or makes a row of each list element."),
+    key(
+        "flatten",
+        Shape::Object(&FLATTEN),
+        "Lifts the fields of structs to the top, or makes a row of each list element.",
+    ),
     key("validate", Shape::Object(&VALIDATE), "Checks rules."),
     key("lookup", Shape::Object(&LOOKUP_STEP), "Enriches rows from a table."),
     key("dedupe", Shape::Object(&DEDUPE), "Keeps the first row of each key within a window of event time."),
     key("rate_limit", Shape::Object(&RATE_LIMIT), "Lets rows pass at a bounded rate."),
     key("sql", Shape::Sql, "A stateless SELECT over the table `input`."),
     key("use", Shape::Name, "A Transform."),
-    key("split", Shape::Map(&Shape::Sql), "Branches by condition: `{name: SQL}`; later steps and sinks say `from: name`."),
+    key(
+        "split",
+        Shape::Map(&Shape::Sql),
+        "Branches by condition: `{name: SQL}`; later steps and sinks say `from: name`.",
+    ),
 ];

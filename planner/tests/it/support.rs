@@ -21,11 +21,20 @@ static FILE: ConnectorSpec = ConnectorSpec {
     name: "file",
     doc: "Files.",
     fields: &[
-        FieldSpec { name: "path", kind: FieldKind::Path, required: true, default: None, doc: "Where the files are." },
+        FieldSpec {
+            name: "path",
+            kind: FieldKind::Path,
+            required: true,
+            default: None,
+            doc: "Where the files are.",
+        },
         field("format", FieldKind::OneOf(&["csv", "ndjson", "parquet"])),
         field("nullValues", FieldKind::List(&FieldKind::Text)),
         field("partitionBy", FieldKind::List(&FieldKind::Text)),
-        field("roll", FieldKind::Object(&[field("every", FieldKind::Duration), field("size", FieldKind::Size)])),
+        field(
+            "roll",
+            FieldKind::Object(&[field("every", FieldKind::Duration), field("size", FieldKind::Size)]),
+        ),
         field("password", FieldKind::Secret),
         field("level", FieldKind::Integer { min: 1, max: 9 }),
         field("options", FieldKind::Map(&FieldKind::Text)),
@@ -33,8 +42,11 @@ static FILE: ConnectorSpec = ConnectorSpec {
         field("header", FieldKind::Bool),
     ],
 };
-static CONSOLE: ConnectorSpec =
-    ConnectorSpec { name: "console", doc: "A readable table.", fields: &[field("limit", FieldKind::Integer { min: 0, max: 1000 })] };
+static CONSOLE: ConnectorSpec = ConnectorSpec {
+    name: "console",
+    doc: "A readable table.",
+    fields: &[field("limit", FieldKind::Integer { min: 0, max: 1000 })],
+};
 
 struct Fake(&'static ConnectorSpec, Delivery);
 
@@ -66,10 +78,11 @@ impl SinkConnector for Fake {
     fn check(&self, config: &serde_json::Value, schema: &SchemaRef, _: Mode) -> Result<()> {
         let columns = config["partitionBy"].as_array().cloned().unwrap_or_default();
         match columns.iter().filter_map(|c| c.as_str()).find(|c| schema.field_with_name(c).is_err()) {
-            Some(missing) => {
-                Err(Error::bad_input("unknown-column", format!("`partitionBy` names `{missing}`, which is no column"))
-                    .help("name columns of the rows that reach the sink"))
-            }
+            Some(missing) => Err(Error::bad_input(
+                "unknown-column",
+                format!("`partitionBy` names `{missing}`, which is no column"),
+            )
+            .help("name columns of the rows that reach the sink")),
             None => Ok(()),
         }
     }
@@ -97,12 +110,18 @@ impl LookupConnector for Fake {
 /// `file` in every role and `console` as an at-least-once sink.
 pub(crate) fn registry() -> Registry {
     Registry {
-        sources: BTreeMap::from([("file", Arc::new(Fake(&FILE, Delivery::ExactlyOnce)) as Arc<dyn SourceConnector>)]),
+        sources: BTreeMap::from([(
+            "file",
+            Arc::new(Fake(&FILE, Delivery::ExactlyOnce)) as Arc<dyn SourceConnector>,
+        )]),
         sinks: BTreeMap::from([
             ("file", Arc::new(Fake(&FILE, Delivery::ExactlyOnce)) as Arc<dyn SinkConnector>),
             ("console", Arc::new(Fake(&CONSOLE, Delivery::AtLeastOnce)) as Arc<dyn SinkConnector>),
         ]),
-        lookups: BTreeMap::from([("file", Arc::new(Fake(&FILE, Delivery::ExactlyOnce)) as Arc<dyn LookupConnector>)]),
+        lookups: BTreeMap::from([(
+            "file",
+            Arc::new(Fake(&FILE, Delivery::ExactlyOnce)) as Arc<dyn LookupConnector>,
+        )]),
     }
 }
 
@@ -111,7 +130,9 @@ pub(crate) fn schema(text: &str) -> SchemaRef {
     let Ok(arrow_schema::DataType::Struct(fields)) = types::parse_type(&format!("struct<{text}>")) else {
         panic!("not a schema: {text}")
     };
-    Arc::new(Schema::new(fields.iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        fields.iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect::<Vec<_>>(),
+    ))
 }
 
 pub(crate) const FLIGHTS: &str = "year: int64, month: int64, day: int64, dep_delay: int32, arr_delay: int64, carrier: string, \
@@ -129,7 +150,10 @@ pub(crate) fn catalog(pushdown: Pushdown) -> Catalog {
     for (name, text) in [
         ("flights", FLIGHTS),
         ("more", "carrier: string, distance: float64, dep_delay: int64, note: string, time_hour: timestamp"),
-        ("events", "id: int64, at: timestamp, body: string, tags: list<string>, geo: struct<lat: float64, lon: float64>"),
+        (
+            "events",
+            "id: int64, at: timestamp, body: string, tags: list<string>, geo: struct<lat: float64, lon: float64>",
+        ),
         ("source", FLIGHTS),
     ] {
         catalog.sources.insert(name.into(), source(text));

@@ -27,6 +27,13 @@ pub mod csv;
 pub mod infer;
 pub mod lines;
 pub mod ndjson;
+mod text_column;
+mod text_number;
+mod text_predicate;
+mod text_record;
+mod text_scan;
+mod text_time;
+mod text_write;
 
 use arrow::array::RecordBatch;
 use arrow::buffer::ScalarBuffer;

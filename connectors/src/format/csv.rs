@@ -1,7 +1,7 @@
 //! Separated values: options, decoder and encoder.
 
-use arrow::datatypes::SchemaRef;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use conveyor_model::sink::Refused;
 use conveyor_model::{Error, Result};

@@ -20,7 +20,12 @@ fn unbuilt() -> Error {
 pub(super) fn ndjson(_sample: &[u8], _complete: bool, _declared: &[FieldRef]) -> Result<Inferred> {
     Err(unbuilt())
 }
-pub(super) fn csv(_csv: &CsvOptions, _sample: &[u8], _complete: bool, _declared: &[FieldRef]) -> Result<Inferred> {
+pub(super) fn csv(
+    _csv: &CsvOptions,
+    _sample: &[u8],
+    _complete: bool,
+    _declared: &[FieldRef],
+) -> Result<Inferred> {
     Err(unbuilt())
 }
 pub(super) fn lines(_declared: &[FieldRef]) -> Result<Inferred> {

@@ -1,7 +1,7 @@
 //! Plain lines: one text column, `line`.
 
-use arrow::datatypes::SchemaRef;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use conveyor_model::sink::Refused;
 use conveyor_model::{Error, Result};

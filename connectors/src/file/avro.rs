@@ -43,7 +43,13 @@ async fn start(file: &Arc<SourceFile>, batch_rows: usize) -> Result<Blocking<Ite
     }))
 }
 
-fn pump(reader: &mut ChunkRead, batch_rows: usize, tail: &[u8], url: &str, out: &Deliver<Item>) -> Result<()> {
+fn pump(
+    reader: &mut ChunkRead,
+    batch_rows: usize,
+    tail: &[u8],
+    url: &str,
+    out: &Deliver<Item>,
+) -> Result<()> {
     let broken = |e: ArrowError| corrupt(url, "the Avro data cannot be read on").because(e);
     let builder = ReaderBuilder::new().with_batch_size(batch_rows).with_utf8_view(true);
     let mut avro: Reader<_> = builder.build(BufReader::with_capacity(128 << 10, reader)).map_err(broken)?;

@@ -63,10 +63,20 @@ fn parse_footer(file: &SourceFile, bytes: &[u8]) -> Result<Footer> {
         .map_err(|e| corrupt(url, "the footer cannot be read").because(e.to_string()))?;
     let schema = footer.schema().ok_or_else(|| corrupt(url, "the footer has no schema"))?;
     if !schema.endianness().equals_to_target_endianness() {
-        return Err(Error::bad_input("ipc-endianness", "the file was written with another byte order").in_split(url));
+        return Err(
+            Error::bad_input("ipc-endianness", "the file was written with another byte order").in_split(url)
+        );
     }
     let blocks = |list: Vec<&Block>| -> Result<Vec<Block>> {
-        list.into_iter().map(|b| if fits(b, file.size) { Ok(*b) } else { Err(corrupt(url, "a block lies outside of the file")) }).collect()
+        list.into_iter()
+            .map(|b| {
+                if fits(b, file.size) {
+                    Ok(*b)
+                } else {
+                    Err(corrupt(url, "a block lies outside of the file"))
+                }
+            })
+            .collect()
     };
     Ok(Footer {
         schema: Arc::new(arrow_ipc::convert::fb_to_schema(schema)),
@@ -107,7 +117,8 @@ fn check_declared(url: &str, block: &Block, bytes: &[u8]) -> Result<()> {
     let Some(batch) = batch.filter(|b| b.compression().is_some()) else { return Ok(()) };
     let mut total: u64 = 0;
     for buffer in batch.buffers().iter().flatten() {
-        let declared = usize::try_from(buffer.offset()).ok().and_then(|at| body.get(at..)?.first_chunk::<8>());
+        let declared =
+            usize::try_from(buffer.offset()).ok().and_then(|at| body.get(at..)?.first_chunk::<8>());
         // -1 stands for "not compressed".
         let declared = declared.map_or(0, |d| i64::from_le_bytes(*d)).max(0);
         total = total.saturating_add(declared.unsigned_abs());

@@ -1,7 +1,6 @@
 //! One subtask of the file sink: rows go into staged objects that no reader looks at; the committer publishes them.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::take_record_batch;
@@ -18,6 +17,7 @@ use super::sink_config::SinkPlan;
 use super::store::locate;
 use super::target::{Target, Writer};
 use crate::format::Encoder;
+use crate::plain::Pace;
 
 /// Encoded bytes gathered before they are handed to the target.
 const FLUSH: usize = 1 << 20;
@@ -60,8 +60,7 @@ pub(crate) struct FileSink {
     /// Counts writes, to find the object not used for the longest time.
     clock: u64,
     bytes: u64,
-    /// Bandwidth limit: when the next byte may go out.
-    due: Option<tokio::time::Instant>,
+    pace: Pace,
 }
 
 impl FileSink {
@@ -73,6 +72,7 @@ impl FileSink {
         let plan = SinkPlan::new(&context.config, &context.schema, context.mode)?;
         let target = Target::new(locate(&plan.folder, &plan.config.store, secrets)?)?;
         let layout = Layout::new(&context, &plan);
+        let bytes_per_second = plan.config.bytes_per_second;
         Ok(Self {
             context,
             plan,
@@ -83,7 +83,7 @@ impl FileSink {
             next_number: 0,
             clock: 0,
             bytes: 0,
-            due: None,
+            pace: Pace::new(bytes_per_second),
         })
     }
 
@@ -133,7 +133,7 @@ impl FileSink {
         if size >= self.plan.config.roll_size || self.plan.config.roll_time.is_some_and(|t| age_ms >= t) {
             self.close(folder).await?;
         }
-        self.pace(written).await;
+        self.pace.spend(written).await;
         Ok(refused)
     }
 
@@ -155,17 +155,8 @@ impl FileSink {
             rows: open.rows,
             bytes: open.bytes,
         });
-        self.pace(left).await;
+        self.pace.spend(left).await;
         Ok(())
-    }
-
-    /// Waits until the bandwidth limit allows what was written.
-    async fn pace(&mut self, bytes: u64) {
-        let Some(rate) = self.plan.config.bytes_per_second.filter(|_| bytes > 0) else { return };
-        let now = tokio::time::Instant::now();
-        let due = self.due.map_or(now, |due| due.max(now));
-        tokio::time::sleep_until(due).await;
-        self.due = Some(due + Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64));
     }
 }
 

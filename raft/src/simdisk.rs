@@ -136,7 +136,7 @@ impl SimDisk {
         let (_, done) = self.step(false);
         let mut sim = self.0.lock();
         // A crash may come after the change as well as before it.
-        if done.is_ok() || (sim.crashed && sim.operations % 2 == 0) {
+        if done.is_ok() || (sim.crashed && sim.operations.is_multiple_of(2)) {
             for change in changes {
                 apply(&mut sim.names, change.clone());
                 sim.renames.push(change);

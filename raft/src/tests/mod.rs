@@ -1,6 +1,7 @@
 //! Laws of the state machine, crashes of the log, damage to its files.
 
 mod crash;
+mod failpoints;
 mod log;
 mod state;
 

@@ -2,6 +2,7 @@
 
 mod clean;
 mod dlq;
+mod failpoints;
 mod faults;
 mod integrity;
 

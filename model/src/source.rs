@@ -119,7 +119,8 @@ pub struct SourceContext {
     pub full_schema: SchemaRef,
     /// Columns to deliver, by name, in this order.
     pub projection: Vec<String>,
-    /// Predicate, where [`Discovered::predicate`] is not `No`.
+    /// Predicate, where [`Discovered::predicate`] is not `No`. Its columns are columns of `full_schema`, which need not
+    /// be in `projection`.
     pub predicate: Predicate,
     /// Job or streaming.
     pub mode: Mode,

@@ -46,6 +46,9 @@ pub(crate) struct Writer {
     groups: BTreeMap<GroupKey, Group>,
     staged: Vec<Staged>,
     schemas: Vec<(SchemaRef, Arc<str>)>,
+    /// Set while rows are in no place from which they could be staged. Still set at the next call, they are lost, and an
+    /// epoch that went on without them would be wrong.
+    in_doubt: bool,
 }
 
 impl Writer {
@@ -63,6 +66,7 @@ impl Writer {
             groups: BTreeMap::new(),
             staged: Vec::new(),
             schemas: Vec::new(),
+            in_doubt: false,
         }
     }
 
@@ -80,9 +84,21 @@ impl Writer {
         Ok(json)
     }
 
+    fn check(&self) -> Result<()> {
+        if self.in_doubt {
+            return Err(Error::runtime(
+                "dead-letters-in-doubt",
+                "an earlier failure has lost dead letters of this task",
+            )
+            .help("start the pipeline again from its committed epoch"));
+        }
+        Ok(())
+    }
+
     /// Turns all rows in memory into files and sends them. What could not be sent stays and is sent by the next call.
     async fn flush(&mut self, epoch: Option<Epoch>) -> Result<()> {
-        for (key, group) in std::mem::take(&mut self.groups) {
+        while let Some((key, group)) = self.groups.pop_first() {
+            self.in_doubt = true;
             let sequence = FILES.fetch_add(1, Ordering::Relaxed);
             let random = uuid::Uuid::new_v4().simple().to_string();
             let DeadLetterContext { pipeline, incarnation, task, .. } = &self.context;
@@ -98,6 +114,7 @@ impl Writer {
             let bytes = encoded.await.map_err(stopped)??;
             let (length, unsent) = (bytes.len() as u64, Some(bytes));
             self.staged.push(Staged { key: name, group: key, sequence, rows, bytes: length, unsent });
+            self.in_doubt = false;
         }
         for file in &mut self.staged {
             if let Some(bytes) = &file.unsent {
@@ -120,6 +137,7 @@ impl DeadLetters for Writer {
         rows: DeadRows,
         event_time_us: Option<Vec<Option<i64>>>,
     ) -> Result<()> {
+        self.check()?;
         if rows.is_empty() {
             return Ok(());
         }
@@ -132,7 +150,9 @@ impl DeadLetters for Writer {
         };
         let key = GroupKey { operator: operator.to_owned(), date, schema };
         let group = self.groups.entry(key).or_insert_with(|| Group::new(name));
+        self.in_doubt = true;
         group.push(operator, &rows, event_time_us.as_deref(), now, self.attempts.as_ref())?;
+        self.in_doubt = false;
         let (held, bytes) = self.groups.values().fold((0, 0), |(r, b), g| (r + g.rows(), b + g.bytes()));
         if held >= MOST_ROWS || bytes >= MOST_BYTES {
             self.flush(None).await?;
@@ -141,6 +161,7 @@ impl DeadLetters for Writer {
     }
 
     async fn stage(&mut self, epoch: Epoch) -> Result<Vec<StagedRef>> {
+        self.check()?;
         self.flush(Some(epoch)).await?;
         let DeadLetterContext { pipeline, incarnation, task, .. } = &self.context;
         let name = |file: Staged| {

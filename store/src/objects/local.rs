@@ -51,7 +51,10 @@ impl Local {
 #[async_trait]
 impl Objects for Local {
     async fn create(&self, key: &str, bytes: Bytes) -> Result<Created> {
-        self.blocking("write an object", key, move |path| create_durably(path, &bytes)).await
+        self.blocking("write an object", key, move |path| {
+            again_if_folder_went(|| create_durably(path, &bytes))
+        })
+        .await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
@@ -70,13 +73,19 @@ impl Objects for Local {
 
     async fn rename(&self, from: &str, to: &str) -> Result<Created> {
         let to = self.path(to);
-        self.blocking("publish an object", from, move |from| rename_durably(from, &to)).await
+        self.blocking("publish an object", from, move |from| {
+            again_if_folder_went(|| rename_durably(from, &to))
+        })
+        .await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.blocking("delete an object", key, |path| {
+        let root = self.root.clone();
+        self.blocking("delete an object", key, move |path| {
             fail::fail_point!("store::before-delete");
-            none_if_absent(fs::remove_file(path)).map(drop)
+            none_if_absent(fs::remove_file(path))?;
+            remove_empty_folders(&root, path);
+            Ok(())
         })
         .await
     }
@@ -95,6 +104,29 @@ impl Objects for Local {
     fn location(&self) -> &str {
         &self.location
     }
+}
+
+/// Folders that became empty go with their last object. What cannot be removed is in use again.
+fn remove_empty_folders(root: &Path, path: &Path) {
+    let folders = path.ancestors().skip(1).take_while(|folder| *folder != root);
+    for folder in folders {
+        if fs::remove_dir(folder).is_err() {
+            break;
+        }
+    }
+}
+
+/// Another thread may remove a folder as empty just before the first object is put into it.
+fn again_if_folder_went<T>(work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    const TRIES: usize = 5;
+    let mut done = work();
+    for _ in 1..TRIES {
+        match &done {
+            Err(e) if e.kind() == ErrorKind::NotFound => done = work(),
+            _ => break,
+        }
+    }
+    done
 }
 
 /// Writes aside, fsyncs, links to the name (which fails if it is taken), fsyncs the directory.

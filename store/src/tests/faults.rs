@@ -193,3 +193,25 @@ async fn what_a_crash_leaves_aside_is_no_object() {
     assert_eq!(objects.list("a/").await.expect("listed"), []);
     assert_eq!(objects.create("a/x", Bytes::from_static(b"whole")).await.expect("created"), Created::New);
 }
+
+#[tokio::test]
+async fn empty_folders_go_and_come_back_under_concurrent_writers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let objects = local(&dir);
+    let writers = (0..4).map(|n| {
+        let objects = objects.clone();
+        async move {
+            for _ in 0..20 {
+                let key = format!("a/b/c/{n}");
+                assert_eq!(
+                    objects.create(&key, Bytes::from_static(b"1")).await.expect("created"),
+                    Created::New
+                );
+                objects.delete(&key).await.expect("deleted");
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    assert!(!dir.path().join("a").exists());
+    assert!(dir.path().exists());
+}

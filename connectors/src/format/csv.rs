@@ -1,12 +1,29 @@
-//! Separated values: options, decoder and encoder.
+//! CSV: values between delimiters.
+//!
+//! # Reading
+//! Columns go by their place; the header, where there is one, must name the columns of the schema in their order, or the
+//! file is refused (`csv-header`). A byte order mark and blank lines are skipped.
+//!
+//! - An unquoted value that is empty or one of `null_values` is null. A quoted value is never null, except for an empty one
+//!   in a column that is not text. Blanks around numbers, booleans and times do not count.
+//! - Without `multiline` a record is a line, and a quote left open at its end rejects it (`csv-quote`), as does text behind a
+//!   closing quote. With it, a quoted value may hold line ends.
+//! - A record with too many or too few values is rejected (`csv-columns`), before the predicate is looked at. A
+//!   record for which the predicate is not true is left out whatever its other values are.
+//! - A value that cannot be converted rejects its record: `cast-failed`, `invalid-utf8`; also `record-too-long`. Values of
+//!   unwanted columns are not looked at.
+//!
+//! # Writing
+//! The header first, even if no row follows. Values are quoted where they must be: for a delimiter, a quote, a line end, a
+//! text that reads as null. Timestamps as RFC 3339, binary as base64, nested values as JSON.
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
-use conveyor_model::sink::Refused;
-use conveyor_model::{Error, Result};
+mod decoder;
+mod encoder;
+mod fields;
 
-use super::{DecodeOptions, Decoded, TextDecoder};
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub(super) use fields::{Fields, record_end, unquote};
 
 /// How values are separated and quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,56 +61,21 @@ impl Default for CsvOptions {
     }
 }
 
-fn unbuilt() -> Error {
-    Error::runtime("format-unavailable", "this format is not built yet")
+/// What is wrong with a record as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// A quote is not closed.
+    Open,
+    /// Something stands behind a closing quote.
+    Behind,
 }
 
-/// Decoder of CSV.
-pub struct Decoder {
-    schema: SchemaRef,
-}
-
-impl Decoder {
-    /// A decoder.
-    ///
-    /// # Errors
-    /// As for [`super::TextFormat::decoder`].
-    pub fn new(_options: DecodeOptions, _csv: CsvOptions) -> Result<Self> {
-        Err(unbuilt())
-    }
-}
-
-impl TextDecoder for Decoder {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn decode(&mut self, _input: &Bytes, _offset: u64, _last: bool) -> Result<Decoded> {
-        Err(unbuilt())
-    }
-}
-
-/// Encoder of CSV.
-pub struct Encoder {}
-
-impl Encoder {
-    /// An encoder.
-    ///
-    /// # Errors
-    /// As for [`super::TextFormat::encoder`].
-    pub fn new(_schema: &SchemaRef, _csv: CsvOptions) -> Result<Self> {
-        Err(unbuilt())
-    }
-}
-
-impl super::Encoder for Encoder {
-    fn encode(&mut self, _rows: &RecordBatch, _out: &mut Vec<u8>) -> Result<Refused> {
-        Err(unbuilt())
-    }
-    fn finish(&mut self, _out: &mut Vec<u8>) -> Result<()> {
-        Ok(())
-    }
-    fn buffered(&self) -> usize {
-        0
+impl Malformed {
+    /// In words.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Malformed::Open => "a quoted value is not closed in its record",
+            Malformed::Behind => "something stands between a closing quote and the next delimiter",
+        }
     }
 }

@@ -29,3 +29,4 @@ mod value;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub(super) use nested::nested_array;
+pub(super) use value::{Value, writable};

@@ -12,7 +12,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use conveyor_model::{Error, Result};
 
+use super::text_number::{Misfit, number_end, scaled};
 use super::text_scan::sixteen;
+use super::text_time;
 
 /// How the text of a column is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,25 @@ impl Span {
     pub(super) fn of(self, input: &[u8]) -> &[u8] {
         &input[self.start as usize..][..self.len as usize]
     }
+}
+
+/// A timestamp or a date.
+#[inline(always)]
+pub(super) fn timely(kind: Kind, text: &[u8]) -> Option<Cell> {
+    Some(Cell::Int(match kind {
+        Kind::Timestamp(unit) => text_time::in_unit(text_time::timestamp(text)?, unit)?,
+        _ => text_time::date(text)?,
+    }))
+}
+
+/// A decimal: digits beyond the scale would be lost and are refused, unless they are zeros.
+pub(super) fn decimal(token: &[u8], precision: u8, scale: i8) -> Result<i128, Misfit> {
+    if number_end(token, 0) != Some(token.len()) {
+        return Err(Misfit::Form);
+    }
+    let value = scaled(token, i32::from(scale))?;
+    let bound = 10i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
+    if value.abs() < bound { Ok(value) } else { Err(Misfit::Range) }
 }
 
 /// Values of one column, in the widest form of its kind.

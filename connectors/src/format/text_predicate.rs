@@ -8,7 +8,7 @@ use arrow::datatypes::TimeUnit;
 use conveyor_model::predicate::{Comparison, Condition, Literal};
 use conveyor_model::{Error, Result};
 
-use super::text_column::{Cell, Kind};
+use super::text_column::{Cell, Kind, Span};
 use super::text_scan::unescape;
 use super::text_time::from_unit;
 
@@ -128,15 +128,21 @@ impl Tests {
         let text = match cell {
             Cell::Bad(_) => return None,
             Cell::Text(span) => span.of(input),
-            Cell::Escaped(span) => return self.hold_escaped(cell, span.of(input)),
+            Cell::Escaped(span) => return self.hold_escaped(span.of(input)),
             _ => &[],
         };
         Some(self.0.iter().all(|t| t.holds(cell, text)))
     }
 
-    fn hold_escaped(&self, cell: Cell, raw: &[u8]) -> Option<bool> {
+    /// Whether all conditions are true for a text.
+    pub(super) fn hold_text(&self, text: &[u8]) -> bool {
+        let cell = Cell::Text(Span::new(0, text.len(), false));
+        self.0.iter().all(|t| t.holds(cell, text))
+    }
+
+    fn hold_escaped(&self, raw: &[u8]) -> Option<bool> {
         let mut text = Vec::with_capacity(raw.len());
         unescape(raw, &mut text).ok()?;
-        Some(self.0.iter().all(|t| t.holds(cell, &text)))
+        Some(self.hold_text(&text))
     }
 }

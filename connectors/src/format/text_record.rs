@@ -207,3 +207,18 @@ impl Records {
         })
     }
 }
+
+/// Makes sure that the text of a column is UTF-8.
+///
+/// # Errors
+/// `invalid-utf8` with the byte within the value.
+pub(super) fn check_utf8(slot: &Slot, text: &[u8]) -> Result<(), RowError> {
+    match simdutf8::compat::from_utf8(text) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let at = error.valid_up_to() + 1;
+            let message = format!("column `{}` is not UTF-8 at byte {at} of its value", slot.name);
+            Err(RowError::new("invalid-utf8", message).column(&slot.name))
+        }
+    }
+}

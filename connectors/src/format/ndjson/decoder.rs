@@ -5,11 +5,10 @@ use bytes::Bytes;
 use conveyor_model::Result;
 use conveyor_model::dead_letter::RowError;
 
-use super::super::text_column::{Cell, Column, Kind, Span};
-use super::super::text_number::{Misfit, float, integer, number_end, scaled, whole};
-use super::super::text_record::{Records, Slot};
+use super::super::text_column::{Cell, Column, Kind, Span, decimal, timely};
+use super::super::text_number::{Misfit, float, integer, number_end, whole};
+use super::super::text_record::{Records, Slot, check_utf8};
 use super::super::text_scan::{MAX_DEPTH, SkipError, blanks, byte, string_end, unescape, value_end};
-use super::super::text_time;
 use super::super::{DecodeOptions, Decoded, TextDecoder};
 use super::keys::{Keys, UNWANTED};
 use super::nested;
@@ -320,15 +319,6 @@ pub(super) fn read_value(kind: Kind, text: &[u8], at: usize, now: bool) -> Resul
     read_other(kind, text, at)
 }
 
-/// A timestamp or a date.
-#[inline(always)]
-pub(super) fn timely(kind: Kind, text: &[u8]) -> Option<Cell> {
-    Some(Cell::Int(match kind {
-        Kind::Timestamp(unit) => text_time::in_unit(text_time::timestamp(text)?, unit)?,
-        _ => text_time::date(text)?,
-    }))
-}
-
 /// Values that are not what their column mostly holds.
 #[cold]
 fn read_other(kind: Kind, text: &[u8], at: usize) -> Result<(Cell, usize), Fault> {
@@ -355,16 +345,6 @@ fn read_other(kind: Kind, text: &[u8], at: usize) -> Result<(Cell, usize), Fault
         _ => Cell::Bad(span),
     };
     Ok((cell, end))
-}
-
-/// A decimal: digits beyond the scale would be lost and are refused, unless they are zeros.
-fn decimal(token: &[u8], precision: u8, scale: i8) -> Result<i128, Misfit> {
-    if number_end(token, 0) != Some(token.len()) {
-        return Err(Misfit::Form);
-    }
-    let value = scaled(token, i32::from(scale))?;
-    let bound = 10i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
-    if value.abs() < bound { Ok(value) } else { Err(Misfit::Range) }
 }
 
 fn is_json(token: &[u8]) -> bool {
@@ -407,17 +387,6 @@ fn resolve(
         _ => {}
     }
     Ok(())
-}
-
-fn check_utf8(slot: &Slot, text: &[u8]) -> Result<(), RowError> {
-    match simdutf8::compat::from_utf8(text) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let at = error.valid_up_to() + 1;
-            let message = format!("column `{}` is not UTF-8 at byte {at} of its value", slot.name);
-            Err(RowError::new("invalid-utf8", message).column(&slot.name))
-        }
-    }
 }
 
 /// Why a value does not fit its column.

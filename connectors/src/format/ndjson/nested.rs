@@ -12,10 +12,10 @@ use conveyor_model::dead_letter::RowError;
 use conveyor_model::{Error, Result};
 use serde_json::Value;
 
-use super::super::text_column::{Cell, Column, Kind, Span};
+use super::super::text_column::{Cell, Column, Kind, Span, timely};
 use super::super::text_record::Slot;
 use super::super::text_write::shown;
-use super::decoder::{read_value, timely};
+use super::decoder::read_value;
 
 /// Makes sure that a nested type can be read and written.
 ///

@@ -1,14 +1,14 @@
 //! Arrow values as JSON text.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array,
-    StringViewArray, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array,
+    Int64Array, StringViewArray, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
+    DataType, Date32Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ use super::super::text_write::{Fixed, Pen};
 
 /// Values of a column and whether they are null.
 #[derive(Debug)]
-pub(super) struct Value {
+pub(in super::super) struct Value {
     nulls: Option<NullBuffer>,
     values: Values,
 }
@@ -77,7 +77,7 @@ fn canonical(data_type: &DataType) -> Option<DataType> {
 }
 
 /// Whether values of a type can be written.
-pub(super) fn writable(data_type: &DataType) -> bool {
+pub(in super::super) fn writable(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             writable(item.data_type())
@@ -103,7 +103,7 @@ impl Value {
     ///
     /// # Errors
     /// If its type is not [`writable`].
-    pub(super) fn new(array: &ArrayRef) -> Result<Self> {
+    pub(in super::super) fn new(array: &ArrayRef) -> Result<Self> {
         let data_type = array.data_type();
         if let Some(to) = canonical(data_type) {
             let array = cast(array, &to).map_err(|error| unwritable(data_type).because(error))?;
@@ -120,7 +120,9 @@ impl Value {
             DataType::Date32 => Values::Date(array.as_primitive::<Date32Type>().values().clone()),
             DataType::Decimal128(..) => Values::Decimal(array.as_primitive().clone()),
             DataType::Binary => Values::Binary(array.as_binary().clone()),
-            DataType::Timestamp(unit, zone) => Values::Timestamp(instants(array, *unit), *unit, zone.is_some()),
+            DataType::Timestamp(unit, zone) => {
+                Values::Timestamp(instants(array, *unit), *unit, zone.is_some())
+            }
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
                 Values::List(list.offsets().clone(), Box::new(Value::new(list.values())?))
@@ -132,7 +134,8 @@ impl Value {
             }
             DataType::Map(..) => {
                 let map = array.as_map();
-                let keys = cast(map.keys(), &DataType::Utf8View).map_err(|e| unwritable(data_type).because(e))?;
+                let keys =
+                    cast(map.keys(), &DataType::Utf8View).map_err(|e| unwritable(data_type).because(e))?;
                 let items = Box::new(Value::new(map.values())?);
                 Values::Map(map.offsets().clone(), keys.as_string_view().clone(), items)
             }
@@ -144,7 +147,7 @@ impl Value {
 
     /// Writes the value of a row. `false` if it is a number that JSON does not have.
     #[inline(always)]
-    pub(super) fn write(&self, row: usize, pen: &mut Pen) -> bool {
+    pub(in super::super) fn write(&self, row: usize, pen: &mut Pen) -> bool {
         if let Some(nulls) = &self.nulls
             && nulls.is_null(row)
         {

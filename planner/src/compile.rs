@@ -99,9 +99,12 @@ pub fn compile(
             // The narrowed steps are typed like those that were checked, so this is a fault of the planner; it is
             // still said in words rather than by a panic.
             diags.error_help(
-                wrong.code,
+                "unsound-plan",
                 &At::default(),
-                format!("the plan does not fit together after columns were left out: {}", wrong.message),
+                format!(
+                    "the plan does not fit together after columns were left out: {} [{}]",
+                    wrong.message, wrong.code
+                ),
                 "this is a fault of the planner: please report it with the manifest".to_owned(),
             );
             Err(diags.finish())

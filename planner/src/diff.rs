@@ -188,13 +188,11 @@ pub fn diff(old: Option<&Plan>, new: &Plan) -> PlanDiff {
 /// Every object of a plan as the fields that people see.
 fn objects(plan: &Plan) -> BTreeMap<(ObjectKind, String), Json> {
     let mut all = BTreeMap::new();
-    let parallelism: BTreeMap<_, _> = plan.nodes.iter().map(|n| (n.name.clone(), n.parallelism)).collect();
     let own = json!({
         "mode": plan.mode,
         "delivery": plan.delivery,
         "checkpointIntervalMs": plan.checkpoint_interval_ms,
         "dlq": plan.dlq,
-        "parallelism": parallelism,
     });
     all.insert((ObjectKind::Pipeline, plan.pipeline.to_string()), own);
     for node in &plan.nodes {
@@ -206,12 +204,16 @@ fn objects(plan: &Plan) -> BTreeMap<(ObjectKind, String), Json> {
                 "columns": source.projection,
                 "predicate": source.predicate.to_string(),
                 "eventTime": source.event_time,
+                "parallelism": node.parallelism,
                 "retry": source.retry,
             });
             all.insert((ObjectKind::Source, source.name.clone()), shown);
         }
         for step in &node.steps {
-            let shown = json!({ step.op.kind(): step.op, "output": types(&step.output) });
+            // The operation's own key comes first and says what kind of step it is.
+            let mut shown = serde_json::to_value(&step.op).expect("a step is JSON with text keys");
+            shown["output"] = types(&step.output);
+            shown["parallelism"] = node.parallelism.into();
             all.insert((ObjectKind::Step, step.id.clone()), shown);
         }
         if let NodeOutput::Sink(sink) = &node.output {
@@ -225,6 +227,7 @@ fn objects(plan: &Plan) -> BTreeMap<(ObjectKind, String), Json> {
                 "connector": sink.connector,
                 "config": sink.config,
                 "delivery": sink.delivery,
+                "parallelism": node.parallelism,
                 "retry": sink.retry,
                 "input": from,
             });

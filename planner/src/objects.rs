@@ -152,6 +152,15 @@ pub fn parse(documents: &[Document], registry: &Registry) -> Parsed {
     Parsed { objects, diagnostics: diags.finish() }
 }
 
+/// A spec that has been read.
+enum Read {
+    Source(SourceDef),
+    Sink(SinkDef),
+    Lookup(LookupDef),
+    Transform(TransformDef),
+    Pipeline(Box<PipelineDef>),
+}
+
 struct Reader<'a> {
     objects: Objects,
     pipelines: Vec<PipelineDef>,
@@ -179,50 +188,61 @@ impl Reader<'_> {
         self.version(root);
         let kind = self.kind(root);
         let meta = self.metadata(root);
-        let (Some(kind), Some((namespace, name, labels))) = (kind, meta) else { return };
         let Some(spec) = root.get("spec") else {
             return self.diags.error("missing-key", &root.at, "`spec` is missing");
+        };
+        let Some(kind) = kind else { return };
+        let Some((namespace, name, labels)) = meta else {
+            // What it would be called is not known, but its mistakes are.
+            let nameless = Located { value: String::new(), at: root.at.clone() };
+            self.spec(kind, String::new(), nameless, spec);
+            return;
         };
         let id = ObjectId { kind, namespace: namespace.clone(), name: name.value.clone() };
         if let Some(first) = self.objects.ids.get(&id) {
             let message = format!("there are two {kind}s `{}` in the namespace `{namespace}`", name.value);
             let help = format!("the first one is in line {}; give one of them another name", first.at.line);
-            return self.diags.error_help("duplicate-object", &name.at, message, help);
+            self.diags.error_help("duplicate-object", &name.at, message, help);
+            self.spec(kind, namespace, name, spec);
+            return;
         }
         self.objects.ids.insert(id, Meta { labels, at: name.at.clone() });
-        self.spec(kind, namespace, name, spec);
+        let id = (namespace.clone(), name.value.clone());
+        match self.spec(kind, namespace, name, spec) {
+            Read::Source(def) => drop(self.objects.sources.insert(id, def)),
+            Read::Sink(def) => drop(self.objects.sinks.insert(id, def)),
+            Read::Lookup(def) => drop(self.objects.lookups.insert(id, def)),
+            Read::Transform(def) => drop(self.objects.transforms.insert(id, def)),
+            Read::Pipeline(def) => self.pipelines.push(*def),
+        }
     }
 
-    fn spec(&mut self, kind: &'static str, namespace: String, name: Located<String>, spec: &Node) {
+    /// Checks and reads a spec.
+    fn spec(&mut self, kind: &'static str, namespace: String, name: Located<String>, spec: &Node) -> Read {
         let before = self.diags.errors();
         let mut cx = Checker { registry: self.registry, diags: self.diags };
-        let id = (namespace.clone(), name.value.clone());
         match kind {
             "Source" => {
                 cx.object(spec, &tables::SOURCE);
-                let def = read::source(&mut cx, name, spec);
-                self.objects.sources.insert(id, def);
+                Read::Source(read::source(&mut cx, name, spec))
             }
             "Sink" => {
                 cx.object(spec, &tables::SINK);
-                let def = read::sink(&mut cx, name, spec);
-                self.objects.sinks.insert(id, def);
+                Read::Sink(read::sink(&mut cx, name, spec))
             }
             "Lookup" => {
                 cx.object(spec, &tables::LOOKUP);
-                let def = read::lookup(&mut cx, name, spec);
-                self.objects.lookups.insert(id, def);
+                Read::Lookup(read::lookup(&mut cx, name, spec))
             }
             "Transform" => {
                 cx.object(spec, &tables::TRANSFORM);
-                let def = read::transform(&mut cx, spec);
-                self.objects.transforms.insert(id, def);
+                Read::Transform(read::transform(&mut cx, spec))
             }
             _ => {
                 cx.object(spec, &tables::PIPELINE);
                 let mut def = read::pipeline(&mut cx, namespace, name, spec);
                 def.broken = cx.diags.errors() > before;
-                self.pipelines.push(def);
+                Read::Pipeline(Box::new(def))
             }
         }
     }

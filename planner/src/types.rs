@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn wrong_names_are_explained() {
-        assert_eq!(parse_type("int46"), Err("there is no type `int46`; did you mean `int64`?".into()));
+        assert_eq!(parse_type("strnig"), Err("there is no type `strnig`; did you mean `string`?".into()));
         assert_eq!(parse_type("list<int64"), Err("expected `>` at the end".into()));
         assert!(parse_type("decimal(99, 1)").is_err_and(|e| e.contains("precision")));
         assert!(parse_type("struct<a: int8, a: int8>").is_err_and(|e| e.contains("twice")));

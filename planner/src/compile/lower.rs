@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use conveyor_model::step::{CastColumn, Dedupe, Flatten, LookupStep, MaskColumn, NamedExpr, Op, Rule};
+use conveyor_model::step::{
+    CastColumn, Dedupe, Flatten, LookupResult, LookupStep, MaskColumn, NamedExpr, Op, Rule,
+};
 
 use super::output::output;
 use super::rows::Rows;
@@ -291,6 +293,13 @@ fn lookup(body: &LookupBody, at: &At, rows: &Rows, after: &mut Rows, cx: &mut Co
         }
         None => {
             let rest = schema.fields().iter().filter(|f| !on.iter().any(|(_, key)| key == f.name()));
+            let taken = rest.clone().find(|f| rows.schema.field_with_name(f.name()).is_ok());
+            if let (Some(field), LookupResult::Merge) = (taken, &body.result) {
+                let message =
+                    format!("the lookup's `{0}` replaces the column `{0}` of the rows", field.name());
+                let help = "say in `select` which columns to take, or keep them apart with `result: prefix`";
+                cx.diags.warning("column-replaced", at, message, help.to_owned());
+            }
             rest.map(|f| (f.name().clone(), f.name().clone())).collect()
         }
     };

@@ -118,18 +118,21 @@ fn adapt(origin: &Origin, common: &SchemaRef, notes: &mut Vec<String>) -> Vec<Op
     }
     let missing: Vec<_> =
         common.fields().iter().filter(|f| have.field_with_name(f.name()).is_err()).collect();
-    for field in &missing {
-        notes.push(format!("`{}` is null in rows of `{}`", field.name(), origin.name));
-    }
     if !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(|f| format!("`{}`", f.name())).collect();
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        notes.push(format!("{} {verb} null in rows of `{}`", names.join(", "), origin.name));
+
         let null = |kind: &DataType| format!("arrow_cast(NULL, '{kind}')");
         let nulls = missing.iter().map(|f| NamedExpr { name: f.name().clone(), expr: null(f.data_type()) });
         ops.push(Op::Compute { columns: nulls.collect() });
     }
     // The order of columns must be the same too.
-    ops.push(Op::Project {
-        columns: common.fields().iter().map(|f| (f.name().clone(), f.name().clone())).collect(),
-    });
+    let now = have.fields().iter().chain(missing).map(|f| f.name());
+    if !now.eq(common.fields().iter().map(|f| f.name())) {
+        let columns = common.fields().iter().map(|f| (f.name().clone(), f.name().clone()));
+        ops.push(Op::Project { columns: columns.collect() });
+    }
     ops
 }
 

@@ -42,6 +42,83 @@ spec: {flie: {path: x}, schema: {a: int46}}
           = path: metadata.name
           = help: names are 1 to 63 lower-case letters, digits and `-`, and begin and end with a letter or digit
 
+        error[unknown-word]: `jobb` is not known here
+         --> test.yaml:5:9
+           |
+         5 |   mode: jobb
+           |         ^^^^
+          = path: spec.mode
+          = help: did you mean `job`?
+
+        error[wrong-type]: expected an integer, found text
+         --> test.yaml:6:16
+           |
+         6 |   parallelism: two
+           |                ^^^
+          = path: spec.parallelism
+
+        error[unknown-key]: there is no `filtre` here
+         --> test.yaml:10:7
+            |
+         10 |       filtre: b
+            |       ^^^^^^
+          = path: spec.steps[0].filtre
+          = help: did you mean `filter`?
+
+        error[wrong-type]: expected a mapping, found a list
+         --> test.yaml:11:16
+            |
+         11 |     - compute: [a]
+            |                ^
+          = path: spec.steps[1].compute
+
+        error[wrong-type]: expected text, found an integer
+         --> test.yaml:13:23
+            |
+         13 |   sink: {file: {path: 3, format: cvs, level: 12, roll: {every: 5 parsecs, size: big}, password: hunter2}}
+            |                       ^
+          = path: spec.sink.file.path
+          = help: write it in quotes: "3"
+
+        error[unknown-word]: `cvs` is not known here
+         --> test.yaml:13:34
+            |
+         13 |   sink: {file: {path: 3, format: cvs, level: 12, roll: {every: 5 parsecs, size: big}, password: hunter2}}
+            |                                  ^^^
+          = path: spec.sink.file.format
+          = help: did you mean `csv`?
+
+        error[out-of-bounds]: 12 is not between 1 and 9
+         --> test.yaml:13:46
+            |
+         13 |   sink: {file: {path: 3, format: cvs, level: 12, roll: {every: 5 parsecs, size: big}, password: hunter2}}
+            |                                              ^^
+          = path: spec.sink.file.level
+
+        error[wrong-type]: expected a duration, found `5 parsecs`
+         --> test.yaml:13:64
+            |
+         13 |   sink: {file: {path: 3, format: cvs, level: 12, roll: {every: 5 parsecs, size: big}, password: hunter2}}
+            |                                                                ^^^^^^^^^
+          = path: spec.sink.file.roll.every
+          = help: write it like `250ms`, `10s`, `5m`, `1h`
+
+        error[wrong-type]: expected a size, found `big`
+         --> test.yaml:13:81
+            |
+         13 |   sink: {file: {path: 3, format: cvs, level: 12, roll: {every: 5 parsecs, size: big}, password: hunter2}}
+            |                                                                                 ^^^
+          = path: spec.sink.file.roll.size
+          = help: write it like `64KiB`, `128MB` or `4096`
+
+        error[bad-secret]: this is not a reference to a secret
+         --> test.yaml:13:97
+            |
+         13 |   sink: {file: {path: 3, format: cvs, level: 12, roll: {every: 5 parsecs, size: big}, password: hunter2}}
+            |                                                                                                 ^^^^^^^
+          = path: spec.sink.file.password
+          = help: secrets are referred to: `{secret: {env: NAME}}` or `{secret: {file: PATH}}`
+
         error[unknown-api-version]: `etl.router/v2` is not an apiVersion of ours
          --> test.yaml:15:13
             |
@@ -127,6 +204,12 @@ fn yaml_that_surprises_is_refused() {
            | ^
           = help: add `metadata: {name: ...}`
 
+        error[missing-key]: `spec` is missing
+         --> test.yaml:1:1
+           |
+         1 | a: &x 1
+           | ^
+
         error[yaml-anchor]: anchors are not allowed in manifests
          --> test.yaml:1:7
            |
@@ -181,6 +264,12 @@ fn yaml_that_surprises_is_refused() {
            | ^
           = help: add `metadata: {name: ...}`
 
+        error[missing-key]: `spec` is missing
+         --> test.yaml:1:1
+           |
+         1 | a: !!str 1
+           | ^
+
         error[yaml-tag]: tags are not allowed in manifests
          --> test.yaml:1:10
            |
@@ -218,6 +307,12 @@ fn yaml_that_surprises_is_refused() {
          1 | a: 1
            | ^
           = help: add `metadata: {name: ...}`
+
+        error[missing-key]: `spec` is missing
+         --> test.yaml:1:1
+           |
+         1 | a: 1
+           | ^
 
         error[duplicate-key]: `a` is given twice
          --> test.yaml:2:1
@@ -265,6 +360,12 @@ fn yaml_that_surprises_is_refused() {
            | ^
           = help: add `metadata: {name: ...}`
 
+        error[missing-key]: `spec` is missing
+         --> test.yaml:1:1
+           |
+         1 | <<: {a: 1}
+           | ^
+
         ----
         error[yaml-key]: a key must be text, not a list or a mapping
          --> test.yaml:1:3
@@ -298,7 +399,8 @@ fn yaml_that_surprises_is_refused() {
          1 | text
            | ^^^^
           = help: an object has the keys apiVersion: etl.router/v1, kind, metadata and spec
-    "#]].assert_eq(&all.join("\n----\n"));
+    "#]]
+    .assert_eq(&all.join("\n----\n"));
 }
 
 #[test]
@@ -423,7 +525,8 @@ fn columns_and_types() {
          20 |     - filter: a >
             |               ^^^
           = path: spec.steps[12].filter
-    "#]].assert_eq(&findings(&pipeline(steps)));
+    "#]]
+    .assert_eq(&findings(&pipeline(steps)));
 }
 
 #[test]
@@ -519,7 +622,8 @@ fn steps_with_settings() {
             |       ^^^^^^
           = path: spec.steps[9].dedupe
           = help: add `eventTime: {column: ...}` to the source, or `eventTime: column` to the step
-    "#]].assert_eq(&findings(&format!("{}{lookup}", pipeline(steps))));
+    "#]]
+    .assert_eq(&findings(&format!("{}{lookup}", pipeline(steps))));
 }
 
 #[test]
@@ -627,7 +731,8 @@ spec: {steps: [{filter: 'true'}]}
             |                  ^^^^^
           = path: metadata.name
           = help: the first one is in line 25; give one of them another name
-    "#]].assert_eq(&findings(text));
+    "#]]
+    .assert_eq(&findings(text));
 }
 
 #[test]
@@ -804,7 +909,8 @@ fn after_a_split() {
            |                                          ^^^^^^^^^
           = path: spec.steps[0].split.far
           = help: did you mean `distance`?
-    "#]].assert_eq(&findings(&pipeline(steps)));
+    "#]]
+    .assert_eq(&findings(&pipeline(steps)));
 }
 
 #[test]
@@ -833,5 +939,6 @@ fn what_connectors_say_stands_at_their_place() {
            |                           ^^^^
           = path: spec.source.file
           = help: check `path`
-    "#]].assert_eq(&all);
+    "#]]
+    .assert_eq(&all);
 }

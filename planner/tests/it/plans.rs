@@ -155,7 +155,8 @@ fn predicates_and_columns_move_into_the_source() {
                 ],
             ),
         ]
-    "#]].assert_debug_eq(&[of(Pushdown::No), of(Pushdown::Prune), of(Pushdown::Exact)]);
+    "#]]
+    .assert_debug_eq(&[of(Pushdown::No), of(Pushdown::Prune), of(Pushdown::Exact)]);
     let whole = pipeline("    - filter: distance > 100\n    - filter: day = 1\n    - select: [dest]");
     let of = |how| source(&compiled_with(&whole, how, 1).plan);
     expect![[r#"
@@ -178,7 +179,8 @@ fn predicates_and_columns_move_into_the_source() {
                 ],
             ),
         ]
-    "#]].assert_debug_eq(&[of(Pushdown::Prune), of(Pushdown::Exact)]);
+    "#]]
+    .assert_debug_eq(&[of(Pushdown::Prune), of(Pushdown::Exact)]);
     let timed = whole.replace("file: {path: in.csv}", "file: {path: in.csv}, eventTime: {column: time_hour}");
     expect![[r#"
         (
@@ -191,7 +193,8 @@ fn predicates_and_columns_move_into_the_source() {
                 "select",
             ],
         )
-    "#]].assert_debug_eq(&source(&plan(&timed)));
+    "#]]
+    .assert_debug_eq(&source(&plan(&timed)));
 }
 
 #[test]
@@ -225,7 +228,6 @@ spec:
         a-km (2 subtask(s))
           compute km = distance * 1.6
             -> year: int64, month: int64, day: int64, dep_delay: int32, arr_delay: int64, carrier: string, flight: int64, tailnum: string, origin: string, dest: string, air_time: int64, distance: int64, time_hour: timestamp, km: float64
-          select year, month, day, dep_delay, arr_delay, carrier, flight, tailnum, origin, dest, air_time, distance, time_hour, km
 
         b-short (2 subtask(s))
           select carrier, distance as km
@@ -271,18 +273,7 @@ spec:
         notes
           flights: types inferred from 1 file
           `km` of `b-short` is widened to float64
-          `year` is null in rows of `b-short`
-          `month` is null in rows of `b-short`
-          `day` is null in rows of `b-short`
-          `dep_delay` is null in rows of `b-short`
-          `arr_delay` is null in rows of `b-short`
-          `flight` is null in rows of `b-short`
-          `tailnum` is null in rows of `b-short`
-          `origin` is null in rows of `b-short`
-          `dest` is null in rows of `b-short`
-          `air_time` is null in rows of `b-short`
-          `distance` is null in rows of `b-short`
-          `time_hour` is null in rows of `b-short`
+          `year`, `month`, `day`, `dep_delay`, `arr_delay`, `flight`, `tailnum`, `origin`, `dest`, `air_time`, `distance`, `time_hour` are null in rows of `b-short`
     "#]].assert_eq(&explain(&compiled_with(text, Pushdown::Exact, 2)));
 }
 
@@ -328,7 +319,6 @@ fn merged_in_order_split_and_deduplicated() {
             -> year: int64, month: int64, day: int64, dep_delay: int64, arr_delay: int64, carrier: string, flight: int64, tailnum: string, origin: string, dest: string, air_time: int64, distance: float64, time_hour: timestamp
           compute note = arrow_cast(NULL, 'Utf8View')
             -> year: int64, month: int64, day: int64, dep_delay: int64, arr_delay: int64, carrier: string, flight: int64, tailnum: string, origin: string, dest: string, air_time: int64, distance: float64, time_hour: timestamp, note: string
-          select year, month, day, dep_delay, arr_delay, carrier, flight, tailnum, origin, dest, air_time, distance, time_hour, note
 
         merge (1 subtask(s))
           merge by time_hour, holding at most 64 MiB
@@ -371,15 +361,7 @@ fn merged_in_order_split_and_deduplicated() {
           `dep_delay` of `flights` is widened to int64
           `distance` of `flights` is widened to float64
           `note` is null in rows of `flights`
-          `year` is null in rows of `more`
-          `month` is null in rows of `more`
-          `day` is null in rows of `more`
-          `arr_delay` is null in rows of `more`
-          `flight` is null in rows of `more`
-          `tailnum` is null in rows of `more`
-          `origin` is null in rows of `more`
-          `dest` is null in rows of `more`
-          `air_time` is null in rows of `more`
+          `year`, `month`, `day`, `arr_delay`, `flight`, `tailnum`, `origin`, `dest`, `air_time` are null in rows of `more`
           rows merged in event-time order stay in one subtask, so that the order holds
           the sink `far` (console) delivers at least once: rows after the last commit may come twice after a crash
     "#]].assert_eq(&explain(&compiled_with(SPLIT, Pushdown::Exact, 2)));
@@ -400,7 +382,8 @@ fn pictures() {
         [late (file sink) x2]
 
         [very-late (file sink) x2]
-    "#]].assert_eq(&graph(&plan, GraphFormat::Ascii));
+    "#]]
+    .assert_eq(&graph(&plan, GraphFormat::Ascii));
     expect![[r#"
         digraph "default/late-flights" {
           rankdir=LR;

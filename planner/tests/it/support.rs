@@ -7,7 +7,7 @@ use arrow_schema::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use conveyor_model::connector::{ConnectorSpec, FieldKind, FieldSpec, Registry};
 use conveyor_model::lookup::{LookupConnector, LookupRequest};
-use conveyor_model::plan::{Delivery, Mode, Plan};
+use conveyor_model::plan::{Delivery, Mode, NodeInput, Partition, Plan};
 use conveyor_model::sink::{Committer, Sink, SinkConnector, SinkContext};
 use conveyor_model::source::{DiscoverRequest, Discovered, Pushdown, Source, SourceConnector, SourceContext};
 use conveyor_model::{Error, Result};
@@ -197,7 +197,10 @@ pub(crate) fn compiled_with(text: &str, pushdown: Pushdown, parallelism: u32) ->
     let options = Options { default_parallelism: parallelism, ..Options::default() };
     let pipeline = objects.pipelines().remove(0);
     match conveyor_planner::compile(&objects, &pipeline, &catalog(pushdown), &options) {
-        Ok(compiled) => compiled,
+        Ok(compiled) => {
+            assert_sound(&compiled.plan);
+            compiled
+        }
         Err(found) => panic!("{}", show(&found)),
     }
 }
@@ -212,4 +215,66 @@ pub(crate) fn pipeline(steps: &str) -> String {
         "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {{name: test}}\nspec:\n  mode: job\n  \
          source: {{name: flights, file: {{path: in.csv}}}}\n  steps:\n{steps}\n  sink: {{name: out, file: {{path: out.csv}}}}\n"
     )
+}
+
+/// What the engine relies on: schemas fit from step to step and over every edge, conditions are typed against what
+/// the sender has, names are unique, nodes come after their inputs.
+pub(crate) fn assert_sound(plan: &Plan) {
+    let mut names = std::collections::BTreeSet::new();
+    let mut steps = std::collections::BTreeSet::new();
+    for (i, node) in plan.nodes.iter().enumerate() {
+        assert_eq!(node.id.0 as usize, i);
+        assert!(names.insert(&node.name), "two nodes are called {}", node.name);
+        let mut schema = match &node.input {
+            NodeInput::Source(source) => {
+                let fields = source
+                    .projection
+                    .iter()
+                    .map(|c| source.full_schema.field_with_name(c).expect("known").clone());
+                for condition in &source.predicate.all {
+                    source
+                        .full_schema
+                        .field_with_name(condition.column())
+                        .expect("predicates use columns of the source");
+                }
+                Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+            }
+            NodeInput::Edges => plan.inputs(node.id).next().expect("a node has an input").schema.clone(),
+        };
+        assert!(!schema.fields().is_empty());
+        for step in &node.steps {
+            assert!(steps.insert(&step.id), "two steps are called {}", step.id);
+            assert_eq!(step.input, schema, "{}", step.id);
+            schema = step.output.clone();
+        }
+        assert_eq!(node.schema, schema, "{}", node.name);
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for edge in &plan.edges {
+        assert!(names.insert(&edge.name), "two edges are called {}", edge.name);
+        assert!(edge.from < edge.to);
+        let (from, to) = (plan.node(edge.from), plan.node(edge.to));
+        let sent = match &edge.projection {
+            None => from.schema.clone(),
+            Some(columns) => {
+                let fields = columns
+                    .iter()
+                    .map(|(new, old)| from.schema.field_with_name(old).expect("sent").clone().with_name(new));
+                Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+            }
+        };
+        assert_eq!(edge.schema, sent, "{}", edge.name);
+        let taken = to.steps.first().map_or(&to.schema, |s| &s.input);
+        assert_eq!(&edge.schema, taken, "{}", edge.name);
+        if let Some(when) = &edge.when {
+            conveyor_expr::Expr::compile_boolean(when, &from.schema).expect("a condition fits the sender");
+        }
+        match &edge.partition {
+            Partition::Forward => assert_eq!(from.parallelism, to.parallelism),
+            Partition::Hash(keys) => {
+                keys.iter().for_each(|k| assert!(edge.schema.field_with_name(k).is_ok()))
+            }
+            Partition::RoundRobin => {}
+        }
+    }
 }

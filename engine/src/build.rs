@@ -17,7 +17,7 @@ use crate::edge::local::channel;
 use crate::event_time::EventTimes;
 use crate::lookups::LookupTables;
 use crate::metrics::Metrics;
-use crate::operator::{BuildContext, StepInfo};
+use crate::operator::BuildContext;
 use crate::operators;
 use crate::publish;
 use crate::restore::Restored;
@@ -121,8 +121,10 @@ impl Builder<'_> {
                 let restore = self.restored.positions(&node.name);
                 let floor = self.restored.mark(&node.name);
                 let now_us = self.shared.now_us();
-                let events =
-                    source.event_time.clone().map(|settings| EventTimes::new(settings, &restore, floor, now_us));
+                let events = source
+                    .event_time
+                    .clone()
+                    .map(|settings| EventTimes::new(settings, &restore, floor, now_us));
                 Ok(Task::Source(Box::new(SourceTask {
                     worker,
                     source: self.source(node, source, id).await?,
@@ -167,12 +169,7 @@ impl Builder<'_> {
             secrets: self.components.secrets.as_ref(),
             clock: self.shared.clock.clone(),
         };
-        let mut links = Vec::with_capacity(node.steps.len());
-        for step in &node.steps {
-            let info = StepInfo { id: step.id.as_str().into(), name: step.name.as_str().into() };
-            links.push((info, operators::build(step, &context).map_err(|e| e.at(&step.name))?));
-        }
-        let mut chain = Chain::new(links);
+        let mut chain = Chain::new(operators::build_chain(&node.steps, &context)?);
         chain.restore(self.restored.snapshots())?;
         Ok(chain)
     }
@@ -211,8 +208,11 @@ impl Builder<'_> {
 
     async fn source(&self, node: &Node, source: &SourcePlan, id: TaskId) -> Result<Box<dyn Source>> {
         let connector = self.components.registry.sources.get(source.connector.as_str()).ok_or_else(|| {
-            Error::bad_input("connector-missing", format!("there is no source connector {}", source.connector))
-                .at(&source.name)
+            Error::bad_input(
+                "connector-missing",
+                format!("there is no source connector {}", source.connector),
+            )
+            .at(&source.name)
         })?;
         let mut backoff = Backoff::new(source.retry);
         loop {

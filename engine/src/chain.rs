@@ -131,7 +131,9 @@ fn first_position(batch: &Batch) -> Option<u64> {
 
 fn locate(error: Error, place: Option<(std::sync::Arc<str>, Option<u64>)>) -> Error {
     match place {
-        Some((split, Some(position))) => error.in_split(split).at_position(format!("{position} or soon after")),
+        Some((split, Some(position))) => {
+            error.in_split(split).at_position(format!("{position} or soon after"))
+        }
         Some((split, None)) => error.in_split(split),
         None => error,
     }

@@ -27,6 +27,9 @@ pub(crate) use tasks::Tasks;
 /// How often ages in the metrics are brought up to date.
 const METRICS_EVERY: Duration = Duration::from_millis(100);
 
+/// How long sources may take to acknowledge the last epoch upstream.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(5);
+
 /// How a run ended, short of an error.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -67,6 +70,8 @@ pub(crate) struct Driver {
 pub(crate) struct State {
     /// Source tasks that have not ended.
     reading: BTreeSet<TaskId>,
+    /// All source tasks.
+    sources: BTreeSet<TaskId>,
     /// A source was stopped before its end.
     cut_short: bool,
     /// Rows sent by edge, from the acks of the epoch under way.
@@ -74,7 +79,6 @@ pub(crate) struct State {
     begun_us: u64,
     deadline: Option<Instant>,
     paused: Option<Error>,
-    degraded: bool,
     /// The last epoch is committed.
     done: bool,
     pub(crate) epochs: u64,
@@ -82,8 +86,8 @@ pub(crate) struct State {
 
 impl State {
     /// At the start of a run with these source tasks.
-    pub(crate) fn new(reading: BTreeSet<TaskId>) -> Self {
-        Self { reading, ..Self::default() }
+    pub(crate) fn new(sources: BTreeSet<TaskId>) -> Self {
+        Self { reading: sources.clone(), sources, ..Self::default() }
     }
 }
 
@@ -114,6 +118,7 @@ impl Driver {
             }
         }
         self.await_publisher().await?;
+        self.await_sources().await?;
         self.clean_up().await;
         Ok(match self.state.paused.take() {
             Some(error) => End::Paused(error),
@@ -144,6 +149,8 @@ impl Driver {
                 }
                 Ok(())
             }
+            // Of interest at the very end alone, where it is waited for.
+            TaskEvent::Acknowledged { .. } => Ok(()),
             TaskEvent::Full if self.coordinator.is_idle() => self.feed(Event::Due).await,
             TaskEvent::Full => Ok(()),
             TaskEvent::Failed(error) => Err(error),
@@ -199,7 +206,7 @@ impl Driver {
             // The commit itself has told the tasks and started the publisher.
             Action::Publish(_) => Ok(None),
             Action::Degrade(why) => {
-                self.state.degraded = true;
+                // The log itself goes back to `Running` with the next commit.
                 self.set_phase(Phase::Degraded, &why).await;
                 Ok(None)
             }
@@ -262,11 +269,11 @@ impl Driver {
             other => return Err(refused("a commit", &other)),
         }
         pass(failpoints::COMMIT_AFTER)?;
-        self.committed_now(manifest, reference, last).await;
+        self.committed_now(manifest, reference, last);
         Ok(())
     }
 
-    async fn committed_now(&mut self, manifest: Manifest, reference: ManifestRef, last: bool) {
+    fn committed_now(&mut self, manifest: Manifest, reference: ManifestRef, last: bool) {
         let epoch = manifest.epoch;
         let incarnation = self.shared.incarnation;
         self.committed = Some(Committed { epoch, incarnation, manifest: reference });
@@ -283,9 +290,6 @@ impl Driver {
                 let done = publisher.publish(&manifest).await;
                 (publisher, manifest, done)
             }));
-        }
-        if std::mem::take(&mut self.state.degraded) {
-            self.set_phase(Phase::Running, "epochs commit again").await;
         }
         self.state.done = last;
     }
@@ -395,10 +399,35 @@ impl Driver {
         self.published(published).await
     }
 
+    /// Waits until every source task has told upstream of the last epoch, within a time.
+    async fn await_sources(&mut self) -> Result<()> {
+        let last = self.committed.as_ref().map_or(Epoch(0), |c| c.epoch);
+        let mut waiting = self.state.sources.clone();
+        let deadline = Instant::now() + ACKNOWLEDGE_WITHIN;
+        while !waiting.is_empty() {
+            // Every branch is cancel-safe, as above.
+            tokio::select! {
+                biased;
+                error = self.tasks.failure() => return Err(error),
+                event = self.events.recv() => if let Some(TaskEvent::Acknowledged { task, epoch }) = event
+                    && epoch == last
+                {
+                    waiting.remove(&task);
+                },
+                () = sleep_until(deadline) => {
+                    tracing::warn!("a source did not acknowledge the last epoch in time; the next run will");
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn published(&mut self, published: Published) -> Result<()> {
         self.publishing = None;
-        let (publisher, manifest, done) = published
-            .map_err(|e| Error::runtime("publish-panicked", "publishing an epoch ended in a panic").because(e))?;
+        let (publisher, manifest, done) = published.map_err(|e| {
+            Error::runtime("publish-panicked", "publishing an epoch ended in a panic").because(e)
+        })?;
         done?;
         self.publisher = Some(publisher);
         self.progress.send_modify(|p| p.published = manifest.epoch);
@@ -434,11 +463,15 @@ fn patient() -> Retry {
 
 fn refused(what: &str, outcome: &Outcome) -> Error {
     match outcome {
-        Outcome::Refused(why @ Refusal::Fenced { .. }) => {
-            Error::new(Kind::Fenced, "fenced", format!("the log refused {what}")).because(why.clone()).help(
-                "another process runs this pipeline now; this one has stopped without committing anything more",
-            )
-        }
+        Outcome::Refused(why @ Refusal::Fenced { .. }) => Error::new(
+            Kind::Fenced,
+            "fenced",
+            format!("the log refused {what}"),
+        )
+        .because(why.clone())
+        .help(
+            "another process runs this pipeline now; this one has stopped without committing anything more",
+        ),
         Outcome::Refused(why) => {
             Error::new(Kind::Fenced, "log-refused", format!("the log refused {what}")).because(why.clone())
         }

@@ -60,8 +60,7 @@ impl EventTimes {
         let splits = restored
             .iter()
             .map(|(id, state)| {
-                let split =
-                    Split { max_us: state.event_time_max_us, last_rows_us: now_us, done: state.done };
+                let split = Split { max_us: state.event_time_max_us, last_rows_us: now_us, done: state.done };
                 (Arc::from(id.as_str()), split)
             })
             .collect();
@@ -77,9 +76,15 @@ impl EventTimes {
     ///
     /// # Errors
     /// If the event-time column is missing or has another type.
-    pub(crate) fn rows(&mut self, split: &Arc<str>, rows: &RecordBatch, now_us: u64) -> Result<Option<BooleanArray>> {
+    pub(crate) fn rows(
+        &mut self,
+        split: &Arc<str>,
+        rows: &RecordBatch,
+        now_us: u64,
+    ) -> Result<Option<BooleanArray>> {
         let times = times(rows, &self.settings.column)?;
-        let lateness = i64::try_from(self.settings.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+        let lateness =
+            i64::try_from(self.settings.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1000);
         let state = self.splits.entry(split.clone()).or_insert(Split {
             max_us: None,
             last_rows_us: now_us,
@@ -134,7 +139,8 @@ impl EventTimes {
 
     /// The watermark over the open splits that are not idle; never goes back. The flag says that all of them are idle.
     pub(crate) fn watermark(&mut self, now_us: u64) -> (Watermark, bool) {
-        let lateness = i64::try_from(self.settings.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+        let lateness =
+            i64::try_from(self.settings.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1000);
         let idle_after = self.settings.idle_timeout_ms.map(|ms| ms.saturating_mul(1000));
         let idle = |s: &Split| idle_after.is_some_and(|after| now_us.saturating_sub(s.last_rows_us) >= after);
         let mut open = 0;
@@ -190,7 +196,8 @@ mod tests {
     fn late_is_before_the_splits_own_watermark() {
         let mut times = EventTimes::new(settings(1, None), &Positions::new(), Watermark::MIN, 0);
         let split: Arc<str> = "a".into();
-        let late = times.rows(&split, &rows(&[Some(5000), None, Some(4000), Some(3999), Some(9000)]), 0).unwrap();
+        let late =
+            times.rows(&split, &rows(&[Some(5000), None, Some(4000), Some(3999), Some(9000)]), 0).unwrap();
         assert_eq!(late.unwrap(), BooleanArray::from(vec![false, false, false, true, false]));
         assert_eq!(times.watermark(0), (Watermark(8000), false));
     }

@@ -25,6 +25,8 @@ mod runtime;
 mod task;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use clock::SystemClock;
 pub use config::{Components, Config, NodeSummary, Shutdown, Summary};

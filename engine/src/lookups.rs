@@ -184,7 +184,9 @@ impl LookupTables {
             };
             match refreshed {
                 Ok(version) => tracing::debug!(lookup = %name, version, "lookup table refreshed"),
-                Err(error) => tracing::warn!(lookup = %name, %error, "lookup refresh failed; the old table stays"),
+                Err(error) => {
+                    tracing::warn!(lookup = %name, %error, "lookup refresh failed; the old table stays")
+                }
             }
         }
     }
@@ -207,8 +209,11 @@ impl LookupTables {
 async fn load_table(registry: &Registry, name: &str, lookup: &LookupPlan) -> Result<RecordBatch> {
     let connector: &Arc<dyn LookupConnector> =
         registry.lookups.get(lookup.connector.as_str()).ok_or_else(|| {
-            Error::bad_input("connector-missing", format!("there is no lookup connector {}", lookup.connector))
-                .at(format!("lookup {name}"))
+            Error::bad_input(
+                "connector-missing",
+                format!("there is no lookup connector {}", lookup.connector),
+            )
+            .at(format!("lookup {name}"))
         })?;
     let request = LookupRequest {
         name: name.into(),
@@ -268,6 +273,57 @@ mod tests {
         assert_eq!(tables.replace("t", rows(vec![-1])).unwrap_err().code(), "bad-row");
         assert_eq!((index.current().version, index.current().index), (2, 5));
         assert_eq!(tables.rows("t").unwrap().num_rows(), 1);
+    }
+
+    /// A table that has one more row at every load, and breaks at the third.
+    #[derive(Default)]
+    struct Growing(std::sync::atomic::AtomicI64);
+
+    #[async_trait::async_trait]
+    impl LookupConnector for Growing {
+        fn spec(&self) -> &'static conveyor_model::connector::ConnectorSpec {
+            &conveyor_model::connector::ConnectorSpec { name: "growing", doc: "For tests.", fields: &[] }
+        }
+
+        async fn discover(&self, _request: &LookupRequest) -> Result<arrow::datatypes::SchemaRef> {
+            Ok(rows(Vec::new()).schema())
+        }
+
+        async fn load(&self, _request: &LookupRequest) -> Result<Vec<RecordBatch>> {
+            match self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                2 => Err(Error::bad_input("broken", "the table is broken")),
+                n => Ok(vec![rows((0..=n).collect()), rows(Vec::new())]),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_is_refreshed_in_the_background_and_a_failure_keeps_it() {
+        let mut registry = Registry::default();
+        registry.lookups.insert("growing", Arc::new(Growing::default()));
+        let lookup = LookupPlan {
+            connector: "growing".into(),
+            config: serde_json::Value::Null,
+            declared: Vec::new(),
+            projection: Vec::new(),
+            schema: rows(Vec::new()).schema(),
+            refresh_ms: Some(1000),
+        };
+        let mut plan = crate::testing::plans::PlanBuilder::new(conveyor_model::plan::Mode::Job).0;
+        plan.lookups.insert("t".into(), lookup.clone());
+        let tables = LookupTables::load(&plan, &registry).await.unwrap();
+        let index = tables.index("t", "sum", sum).unwrap();
+        assert_eq!(index.current().index, 0);
+        let stop = CancellationToken::new();
+        let every = Duration::from_secs(1);
+        let fresh = tables.clone().keep_fresh("t".into(), lookup, every, registry, stop.clone());
+        let refreshing = tokio::spawn(fresh);
+        while index.current().version < 3 {
+            tokio::time::sleep(every).await;
+        }
+        assert_eq!(index.current().index, 1 + 2 + 3, "the load that failed left the second version in place");
+        stop.cancel();
+        refreshing.await.unwrap();
     }
 
     #[test]

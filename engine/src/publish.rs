@@ -39,7 +39,8 @@ pub(crate) fn sinks(plan: &Plan) -> impl Iterator<Item = (&Node, &SinkPlan)> {
 /// `BadInput` if this process has no such connector.
 pub(crate) fn connector<'a>(registry: &'a Registry, sink: &SinkPlan) -> Result<&'a Arc<dyn SinkConnector>> {
     registry.sinks.get(sink.connector.as_str()).ok_or_else(|| {
-        Error::bad_input("connector-missing", format!("there is no sink connector {}", sink.connector)).at(&sink.name)
+        Error::bad_input("connector-missing", format!("there is no sink connector {}", sink.connector))
+            .at(&sink.name)
     })
 }
 
@@ -131,7 +132,8 @@ impl Publisher {
     /// `Fenced` at once, others after retries; the commit stands, and the next start publishes again.
     pub(crate) async fn publish(&mut self, manifest: &Manifest) -> Result<()> {
         let epoch = manifest.epoch;
-        let dead: Vec<StagedRef> = manifest.tasks.iter().flat_map(|t| t.ack.dead_letters.iter().cloned()).collect();
+        let dead: Vec<StagedRef> =
+            manifest.tasks.iter().flat_map(|t| t.ack.dead_letters.iter().cloned()).collect();
         if !dead.is_empty() {
             let mut backoff = Backoff::new(Retry::default());
             while let Err(error) = self.dlq.publish(epoch, &dead).await {

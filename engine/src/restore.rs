@@ -6,7 +6,9 @@ use bytes::Bytes;
 use conveyor_model::log::{Command, Committed, Log, Outcome, Phase, PipelineState};
 use conveyor_model::manifest::Manifest;
 use conveyor_model::plan::Plan;
-use conveyor_model::{Error, Incarnation, Kind, PipelineId, Positions, Result, RowCounters, Watermark, manifest};
+use conveyor_model::{
+    Error, Incarnation, Kind, PipelineId, Positions, Result, RowCounters, Watermark, manifest,
+};
 
 use crate::config::Components;
 use crate::failpoints::{self, pass};
@@ -45,7 +47,8 @@ pub(crate) async fn start(plan: &Plan, version: u64, components: &Components) ->
     };
     let finished = state.phase == Phase::Finished
         && manifest.as_ref().is_some_and(|m| m.finished && m.plan_version == version);
-    let incarnation = if finished { state.incarnation } else { fence(plan, &state, components.log.as_ref()).await? };
+    let incarnation =
+        if finished { state.incarnation } else { fence(plan, &state, components.log.as_ref()).await? };
     Ok(Start { incarnation, committed: state.committed, manifest, finished })
 }
 
@@ -55,7 +58,8 @@ pub(crate) async fn start(plan: &Plan, version: u64, components: &Components) ->
 /// `BadInput` if the log does not know the pipeline.
 pub(crate) async fn read(log: &dyn Log, pipeline: &PipelineId) -> Result<PipelineState> {
     log.read(pipeline).await?.ok_or_else(|| {
-        Error::bad_input("unknown-pipeline", "the log knows no such pipeline").help("apply its manifest first")
+        Error::bad_input("unknown-pipeline", "the log knows no such pipeline")
+            .help("apply its manifest first")
     })
 }
 
@@ -70,16 +74,21 @@ async fn fence(plan: &Plan, state: &PipelineState, log: &dyn Log) -> Result<Inca
             pass(failpoints::INCARNATION)?;
             Ok(incarnation)
         }
-        Outcome::Refused(why) => Err(Error::new(Kind::Fenced, "start-refused", "another start came in between")
-            .because(why)
-            .help("look who else runs this pipeline")),
-        other => Err(Error::runtime("log-answer", format!("the log answered {other:?} to a new incarnation"))),
+        Outcome::Refused(why) => {
+            Err(Error::new(Kind::Fenced, "start-refused", "another start came in between")
+                .because(why)
+                .help("look who else runs this pipeline"))
+        }
+        other => {
+            Err(Error::runtime("log-answer", format!("the log answered {other:?} to a new incarnation")))
+        }
     }
 }
 
 async fn load(plan: &Plan, committed: &Committed, components: &Components) -> Result<Manifest> {
     let found = components.manifests.read(&plan.pipeline, &committed.manifest).await?;
-    let fits = found.format == manifest::FORMAT && found.epoch == committed.epoch && found.pipeline == plan.pipeline;
+    let fits =
+        found.format == manifest::FORMAT && found.epoch == committed.epoch && found.pipeline == plan.pipeline;
     if !fits {
         return Err(Error::new(
             Kind::Corrupt,
@@ -111,7 +120,11 @@ impl Restored {
     ///
     /// # Errors
     /// `Corrupt` if a state object is damaged.
-    pub(crate) async fn load(manifest: Option<&Manifest>, plan: &Plan, components: &Components) -> Result<Self> {
+    pub(crate) async fn load(
+        manifest: Option<&Manifest>,
+        plan: &Plan,
+        components: &Components,
+    ) -> Result<Self> {
         let mut all = Self::default();
         let Some(manifest) = manifest else { return Ok(all) };
         for task in &manifest.tasks {

@@ -79,12 +79,12 @@ impl Run {
             return Ok(self.summary(started_us, false, false, 0, &BTreeMap::new(), &BTreeMap::new()));
         };
         let mut driver = prepared?;
-        driver.set_phase(Phase::Running, "").await;
         let end = stop.run_until_cancelled(driver.drive(shutdown.drain)).await;
         driver.tasks.stop().await;
         let Driver { counters, totals, .. } = &driver;
-        let summary =
-            |finished, drained| self.summary(started_us, finished, drained, driver.state.epochs, counters, totals);
+        let summary = |finished, drained| {
+            self.summary(started_us, finished, drained, driver.state.epochs, counters, totals)
+        };
         match end {
             None => Ok(summary(false, false)),
             Some(Ok(End::Finished)) => Ok(summary(true, false)),
@@ -224,7 +224,9 @@ fn event_times(plan: &Plan) -> BTreeMap<String, String> {
     plan.nodes
         .iter()
         .filter_map(|n| match &n.input {
-            NodeInput::Source(source) => source.event_time.as_ref().map(|e| (source.name.clone(), e.column.clone())),
+            NodeInput::Source(source) => {
+                source.event_time.as_ref().map(|e| (source.name.clone(), e.column.clone()))
+            }
             NodeInput::Edges => None,
         })
         .collect()

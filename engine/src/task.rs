@@ -49,6 +49,8 @@ pub(crate) enum TaskEvent {
     Refused { epoch: Epoch, task: TaskId, why: String },
     /// A source task has ended; `whole` says that nothing was left to read.
     SourceEnded { task: TaskId, whole: bool },
+    /// A source task has told upstream that an epoch is committed.
+    Acknowledged { task: TaskId, epoch: Epoch },
     /// Too many rows fail: stop after one more epoch.
     Ratio(Error),
     /// The budget of uncommitted bytes is used up: an epoch is wanted now.

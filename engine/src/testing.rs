@@ -44,10 +44,16 @@ pub(crate) fn schema() -> SchemaRef {
 
 /// Rows with these ids, which are their positions too.
 pub(crate) fn numbers(source: &str, split: &str, ids: Range<i64>) -> Batch {
+    numbers_at(source, split, ids, |id| id * 1000)
+}
+
+/// As `numbers`, with other event times.
+pub(crate) fn numbers_at(source: &str, split: &str, ids: Range<i64>, time_us: fn(i64) -> i64) -> Batch {
     let n = (ids.end - ids.start) as usize;
-    let times = TimestampMicrosecondArray::from_iter_values(ids.clone().map(|i| i * 1000)).with_timezone("UTC");
+    let times = TimestampMicrosecondArray::from_iter_values(ids.clone().map(time_us)).with_timezone("UTC");
     let rows = RowIds::Range { start: ids.start as u64, len: n };
-    let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(times)];
+    let columns: Vec<arrow::array::ArrayRef> =
+        vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(times)];
     let batch = RecordBatch::try_new(schema(), columns).expect("columns fit the schema");
     Batch::new(batch, Origin::new(source.into(), split.into(), rows))
 }
@@ -91,8 +97,9 @@ pub(crate) struct Double;
 impl Operator for Double {
     fn on_batch(&mut self, batch: Batch, out: &mut Emitter) -> Result<()> {
         let doubled = Int64Array::from_iter_values(ids(&batch).iter().map(|i| i * 2));
-        let rows = RecordBatch::try_new(batch.schema(), vec![Arc::new(doubled), batch.rows().column(1).clone()])
-            .map_err(|e| Error::runtime("test", "columns").because(e))?;
+        let rows =
+            RecordBatch::try_new(batch.schema(), vec![Arc::new(doubled), batch.rows().column(1).clone()])
+                .map_err(|e| Error::runtime("test", "columns").because(e))?;
         out.emit(batch.with_rows(rows));
         Ok(())
     }

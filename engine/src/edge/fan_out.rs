@@ -78,15 +78,23 @@ impl OutEdge {
     ///
     /// # Errors
     /// `BadInput` if the condition, a column or a key does not fit the schema.
-    pub(crate) fn new(index: usize, edge: &Edge, schema: &SchemaRef, channels: Vec<OutChannel>) -> Result<Self> {
-        let when = edge.when.as_ref().map(|sql| compile(sql, schema)).transpose().map_err(|e| e.at(&edge.name))?;
+    pub(crate) fn new(
+        index: usize,
+        edge: &Edge,
+        schema: &SchemaRef,
+        channels: Vec<OutChannel>,
+    ) -> Result<Self> {
+        let when =
+            edge.when.as_ref().map(|sql| compile(sql, schema)).transpose().map_err(|e| e.at(&edge.name))?;
         let projection = edge
             .projection
             .as_ref()
             .map(|columns| columns.iter().map(|(_, c)| schema.index_of(c)).collect::<Result<Vec<_>, _>>())
             .transpose()
             .map_err(|e| {
-                Error::bad_input("edge-column", "an edge sends a column that does not exist").because(e).at(&edge.name)
+                Error::bad_input("edge-column", "an edge sends a column that does not exist")
+                    .because(e)
+                    .at(&edge.name)
             })?;
         let route = match &edge.partition {
             Partition::Hash(keys) if channels.len() > 1 => Route::Key(KeyEncoder::new(&edge.schema, keys)?),
@@ -135,7 +143,8 @@ impl OutEdge {
     async fn send_part(&mut self, to: usize, batch: Batch) -> Result<()> {
         let channel = &mut self.channels[to];
         let rows = batch.num_rows();
-        let pieces = usize::try_from(cost(&batch).div_ceil(self.max_cost)).unwrap_or(rows).clamp(1, rows.max(1));
+        let pieces =
+            usize::try_from(cost(&batch).div_ceil(self.max_cost)).unwrap_or(rows).clamp(1, rows.max(1));
         let step = rows.div_ceil(pieces).max(1);
         for at in (0..rows).step_by(step) {
             let piece = if pieces == 1 { batch.clone() } else { batch.slice(at, step.min(rows - at)) };
@@ -153,11 +162,12 @@ impl OutEdge {
             None => rows.columns().to_vec(),
         };
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        let rows = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|e| {
-            Error::runtime("edge-schema", "rows do not have the columns that the edge declares")
-                .because(e)
-                .at(&self.info.name)
-        })?;
+        let rows =
+            RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|e| {
+                Error::runtime("edge-schema", "rows do not have the columns that the edge declares")
+                    .because(e)
+                    .at(&self.info.name)
+            })?;
         Ok(Batch::new(rows, origin))
     }
 }
@@ -235,9 +245,9 @@ impl FanOut {
                 None => batch.clone(),
                 Some(mask) if mask.true_count() == batch.num_rows() => batch.clone(),
                 Some(mask) if mask.true_count() == 0 => continue,
-                Some(mask) => batch
-                    .filter(&mask)
-                    .map_err(|e| Error::runtime("edge-filter", "rows cannot be picked for an edge").because(e))?,
+                Some(mask) => batch.filter(&mask).map_err(|e| {
+                    Error::runtime("edge-filter", "rows cannot be picked for an edge").because(e)
+                })?,
             };
             edge.send(part).await?;
         }
@@ -245,7 +255,11 @@ impl FanOut {
     }
 
     /// The conditions of all edges on the rows for which none of them fails; `None` when no row is left.
-    fn conditions(&self, batch: Batch, sent: &mut Sent) -> Result<Option<(Batch, Vec<Option<BooleanArray>>)>> {
+    fn conditions(
+        &self,
+        batch: Batch,
+        sent: &mut Sent,
+    ) -> Result<Option<(Batch, Vec<Option<BooleanArray>>)>> {
         if batch.is_empty() {
             return Ok(None);
         }

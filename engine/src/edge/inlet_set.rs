@@ -54,7 +54,8 @@ impl InletSet {
             .map(|(name, inlet)| Channel {
                 name,
                 // A stream keeps a call under way across polls, so no frame and no wake-up is lost.
-                frames: unfold(inlet, |mut inlet| async move { inlet.next().await.map(|f| (f, inlet)) }).boxed(),
+                frames: unfold(inlet, |mut inlet| async move { inlet.next().await.map(|f| (f, inlet)) })
+                    .boxed(),
                 held: false,
                 ended: false,
                 idle: false,
@@ -303,7 +304,11 @@ mod tests {
         send(&mut out[0], Frame::Watermark(Watermark::MAX));
         send(&mut out[0], Frame::End);
         send(&mut out[1], Frame::Watermark(Watermark(7)));
-        assert_eq!(arrivals(&mut set), Vec::<String>::new(), "an ended channel does not speak for the others");
+        assert_eq!(
+            arrivals(&mut set),
+            Vec::<String>::new(),
+            "an ended channel does not speak for the others"
+        );
         send(&mut out[1], Frame::Watermark(Watermark(70)));
         assert_eq!(arrivals(&mut set), ["watermark 70"]);
     }

@@ -56,6 +56,8 @@ impl SourceTask {
                 Ok(read) => {
                     backoff.reset();
                     self.take(read).await?;
+                    // With more tasks than threads all of them are to move on, or a barrier would wait for a whole file.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     let delay = backoff.after(self.locate(error))?;
@@ -92,11 +94,11 @@ impl SourceTask {
             newest = self.positions.pop_front();
         }
         // An epoch that was given up is not committed, but one after it covers it; only an exact match may be told.
-        if let Some((epoch, positions)) = newest.filter(|(epoch, _)| *epoch == published)
-            && let Err(error) = self.source.committed(epoch, &positions).await
-        {
+        let Some((epoch, positions)) = newest.filter(|(epoch, _)| *epoch == published) else { return };
+        if let Err(error) = self.source.committed(epoch, &positions).await {
             tracing::warn!(source = %self.info.name, %epoch, %error, "upstream did not take the acknowledgement");
         }
+        self.worker.shared.tell(TaskEvent::Acknowledged { task: self.worker.id, epoch });
     }
 
     /// Waits, but not longer than until the control loop speaks.
@@ -131,7 +133,11 @@ impl SourceTask {
         let SourceRows { batch, split, rejected, pruned, bytes } = read;
         let rows_in = batch.num_rows() as u64 + rejected.len() as u64 + pruned;
         self.worker.shared.ratio.rows(rows_in, self.worker.shared.now_us());
-        self.worker.count_uncommitted(bytes.max(conveyor_model::credit::cost(batch.rows())));
+        self.worker.count_uncommitted(if bytes > 0 {
+            bytes
+        } else {
+            conveyor_model::credit::cost(batch.rows())
+        });
         let mut delta = RowCounters { rows_in, filtered: pruned, bytes, ..RowCounters::default() };
         delta.dead_letters = self.worker.dead.raw(&self.info, rejected).await?;
         if self.split.as_ref() != Some(&split) {
@@ -205,6 +211,9 @@ impl SourceTask {
 
 fn late_error(time_us: Option<i64>, column: &str, allowed_ms: u64) -> RowError {
     let time = conveyor_model::Watermark(time_us.unwrap_or_default());
-    RowError::new("late", format!("event time {time} is more than {allowed_ms} ms before the newest of its split"))
-        .column(column)
+    RowError::new(
+        "late",
+        format!("event time {time} is more than {allowed_ms} ms before the newest of its split"),
+    )
+    .column(column)
 }

@@ -34,7 +34,10 @@ impl StageTask {
             }
             self.rest().await;
             match self.next().await? {
-                Some(arrival) => self.take(arrival).await?,
+                Some(arrival) => {
+                    self.take(arrival).await?;
+                    tokio::task::yield_now().await;
+                }
                 None => continue,
             }
         }

@@ -209,7 +209,8 @@ impl Worker {
     async fn deliver(&mut self, batches: Vec<Batch>) -> Result<()> {
         for batch in batches {
             let sent = self.output.send(batch).await?;
-            let mut delta = RowCounters { rows_out: sent.rows, filtered: sent.filtered, ..RowCounters::default() };
+            let mut delta =
+                RowCounters { rows_out: sent.rows, filtered: sent.filtered, ..RowCounters::default() };
             for (step, rows) in sent.failed {
                 delta.dead_letters += self.dead.typed(&step, rows).await?;
             }
@@ -233,7 +234,8 @@ impl Worker {
     pub(crate) async fn barrier(&mut self, epoch: Epoch, positions: Positions) -> Result<()> {
         self.passed = epoch;
         pass(failpoints::BARRIER)?;
-        let progress = self.progress();
+        // Not marked as seen: the task's own loop has to look at it too.
+        let progress = *self.progress.borrow();
         self.forget(&progress);
         self.flush().await?;
         let snapshots = self.chain.snapshot()?;
@@ -248,7 +250,8 @@ impl Worker {
             return Ok(());
         }
         let share = self.shares.close(epoch);
-        let watermark = (Watermark::MIN < self.watermark && self.watermark < Watermark::MAX).then_some(self.watermark);
+        let watermark =
+            (Watermark::MIN < self.watermark && self.watermark < Watermark::MAX).then_some(self.watermark);
         let ack = TaskAck {
             task: self.id,
             positions,
@@ -259,7 +262,8 @@ impl Worker {
             watermark,
             finished: self.ended,
         };
-        let upload = Upload { shared: self.shared.clone(), epoch, ack, sent: share.sent, name: self.name.clone() };
+        let upload =
+            Upload { shared: self.shared.clone(), epoch, ack, sent: share.sent, name: self.name.clone() };
         if snapshots.is_empty() {
             upload.acknowledge()
         } else {

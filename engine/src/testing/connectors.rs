@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use conveyor_model::connector::ConnectorSpec;
 use conveyor_model::dead_letter::{Rejected, RowError};
@@ -13,10 +14,9 @@ use conveyor_model::source::{
     DiscoverRequest, Discovered, Read, Source, SourceConnector, SourceContext, SourceRows,
 };
 use conveyor_model::{Batch, Epoch, Error, Position, Positions, Result, RowRef, SplitState};
-use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 
-use super::{ids, numbers, schema};
+use super::{ids, numbers_at, schema};
 
 static SPEC: ConnectorSpec = ConnectorSpec { name: "memory", doc: "For tests.", fields: &[] };
 
@@ -28,6 +28,14 @@ pub(crate) struct Numbers {
     pub(crate) batch: i64,
     /// Ids for which the record cannot be read.
     pub(crate) bad: fn(i64) -> bool,
+    /// Event time of an id.
+    pub(crate) time_us: fn(i64) -> i64,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self { splits: 1, rows: 0, batch: 1, bad: |_| false, time_us: |id| id * 1000 }
+    }
 }
 
 /// Opens number sources and keeps what was acknowledged.
@@ -55,7 +63,8 @@ impl SourceConnector for NumberConnector {
         });
         Ok(Box::new(NumberSource {
             splits: splits.collect(),
-            opened: context.restore.is_empty().then(Positions::new).unwrap_or_default(),
+            // Splits that are restored and not read again are the engine's to carry on.
+            opened: Positions::new(),
             numbers: self.numbers.clone(),
             context,
             draining: false,
@@ -90,10 +99,15 @@ impl Source for NumberSource {
         let split: Arc<str> = name.as_str().into();
         let state = SplitState { position: Position(to.into()), done: to == rows, event_time_max_us: None };
         self.opened.insert(name.clone(), state);
-        let all = numbers(&self.context.name, name, from..to);
+        let all = numbers_at(&self.context.name, name, from..to, self.numbers.time_us);
         let good: arrow::array::BooleanArray = (from..to).map(|i| Some(!(self.numbers.bad)(i))).collect();
         let rejected = (from..to).filter(|i| (self.numbers.bad)(*i)).map(|i| Rejected {
-            row: RowRef { source: self.context.name.clone(), split: split.clone(), position: i as u64, sub: 0 },
+            row: RowRef {
+                source: self.context.name.clone(),
+                split: split.clone(),
+                position: i as u64,
+                sub: 0,
+            },
             error: RowError::new("bad-number", "a bad number"),
             bytes: i.to_string().into_bytes(),
         });
@@ -126,6 +140,8 @@ pub(crate) struct Target {
     pub(crate) writes: u32,
     /// The write with this number fails for good.
     pub(crate) fail_at: Option<u32>,
+    /// The write with this number panics.
+    pub(crate) panic_at: Option<u32>,
     /// Calls of `prepare` that are still to fail as if the target were down.
     pub(crate) prepare_down: u32,
     /// Calls of `commit` that are still to fail so.
@@ -194,6 +210,7 @@ impl Sink for TargetSink {
     async fn write(&mut self, batch: Batch) -> Result<Refused> {
         self.with(|target| {
             target.writes += 1;
+            assert!(target.panic_at != Some(target.writes), "this test wants a panic");
             match target.fail_at {
                 Some(at) if target.writes >= at => Err(Error::runtime("target-broken", "the target broke")),
                 _ => Ok(()),
@@ -207,7 +224,14 @@ impl Sink for TargetSink {
     }
 
     async fn prepare(&mut self, epoch: Epoch) -> Result<Vec<StagedRef>> {
-        self.with(|t| if t.prepare_down > 0 { t.prepare_down -= 1; Err(down()) } else { Ok(()) })?;
+        self.with(|t| {
+            if t.prepare_down > 0 {
+                t.prepare_down -= 1;
+                Err(down())
+            } else {
+                Ok(())
+            }
+        })?;
         if self.open.is_empty() {
             return Ok(Vec::new());
         }

@@ -23,7 +23,8 @@ impl MemoryLog {
     }
 
     fn commit(state: &mut PipelineState, command: &Command) -> Outcome {
-        let Command::CommitEpoch { incarnation, epoch, parent, manifest, watermark, last, .. } = command else {
+        let Command::CommitEpoch { incarnation, epoch, parent, manifest, watermark, last, .. } = command
+        else {
             return Outcome::Done;
         };
         if state.pending != Some(*epoch) {

@@ -1,1 +1,16 @@
-//! crate
+//! `conveyorctl` as a library: a thin client of the other crates, one module a verb.
+
+pub mod args;
+pub mod commands;
+pub mod crash;
+pub mod exit;
+pub mod letters;
+pub mod logging;
+pub mod manifests;
+pub mod metrics_server;
+pub mod node;
+pub mod output;
+pub mod progress;
+pub mod prometheus;
+pub mod replay;
+pub mod summary;

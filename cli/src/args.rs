@@ -1,0 +1,305 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Moves records between systems: exactly once, in bounded memory, with every failing row kept.
+#[derive(Debug, Parser)]
+#[command(name = "conveyorctl", version, max_term_width = 110)]
+pub struct Args {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Global {
+    /// More talk on standard error (-v: info of all parts, -vv: debug). `CONVEYOR_LOG` takes a filter.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Only errors on standard error.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Log lines as JSON.
+    #[arg(long, global = true)]
+    pub log_json: bool,
+    /// No colours; the environment variable NO_COLOR does the same.
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// Where manifests come from.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Files {
+    /// A manifest file, a folder of them, or `-` for standard input. May be repeated.
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Only the pipeline of this name.
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Namespace of `--pipeline`.
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Subtasks a node where the manifest does not say; the number of processors by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub parallelism: Option<u32>,
+}
+
+/// Where this process keeps its log, manifests and state.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DataDir {
+    /// Directory of the log and, unless `--store` is given, of epochs' manifests and state.
+    #[arg(long, env = "DATA_DIR", default_value = ".conveyor", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Object store for manifests, state and dead letters: a directory or `s3://`, `gs://`, `az://`.
+    #[arg(long, env = "CONVEYOR_STORE", value_name = "URL")]
+    pub store: Option<String>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs pipelines in this process until they end, or until Ctrl-C drains them.
+    Run(RunArgs),
+    /// Checks manifests and reports every mistake at once.
+    Validate(ValidateArgs),
+    /// Shows what would run: objects, schemas, pushed-down work, memory, and what happens to state.
+    Plan(PlanArgs),
+    /// Draws the pipeline.
+    Graph(GraphArgs),
+    /// Prints the JSON Schema of the manifests.
+    Schema,
+    /// Dead letters: rows that could not be processed.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// Lists pipelines of a data directory and where they stand.
+    Get(GetArgs),
+    /// Prints a shell completion script.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Lists the crash points that this build can be told to die at.
+    #[command(hide = true)]
+    Failpoints,
+}
+
+/// `run`.
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    /// Manifests.
+    #[command(flatten)]
+    pub files: Files,
+    /// Data directory.
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Serves Prometheus metrics on this address (loopback only, unless `--insecure`).
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+    /// Allows `--metrics` on an address that is not loopback, without TLS and token.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Drains a streaming pipeline once no source has had rows for this long, as Ctrl-C would.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub drain_when_idle: Option<Duration>,
+    /// Goes on with a changed manifest although the named state is lost.
+    #[arg(long)]
+    pub accept_state_loss: bool,
+    /// Forgets positions and state and starts anew. What sinks have published stays.
+    #[arg(long)]
+    pub reset: bool,
+    /// Form of the closing summary on standard output.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `validate`.
+#[derive(Debug, ClapArgs)]
+pub struct ValidateArgs {
+    /// Manifests.
+    #[command(flatten)]
+    pub files: Files,
+    /// Checks without looking at the sources: no inferred schemas, so only declared columns are known.
+    #[arg(long)]
+    pub offline: bool,
+    /// Form of the diagnostics.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `plan`.
+#[derive(Debug, ClapArgs)]
+pub struct PlanArgs {
+    /// Manifests.
+    #[command(flatten)]
+    pub files: Files,
+    /// Data directory whose plan this one is compared with.
+    #[command(flatten)]
+    pub data: DataDir,
+    /// 0 nothing to do, 1 error, 2 changes.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Form of the plan.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `graph`.
+#[derive(Debug, ClapArgs)]
+pub struct GraphArgs {
+    /// Manifests.
+    #[command(flatten)]
+    pub files: Files,
+    /// Language of the drawing.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Ascii)]
+    pub format: GraphFormat,
+}
+
+/// `get`.
+#[derive(Debug, ClapArgs)]
+pub struct GetArgs {
+    /// Data directory.
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Form of the list.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `dlq …`.
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// Counts dead letters by pipeline, step and code.
+    Ls(DlqArgs),
+    /// Shows dead letters, newest first.
+    Show {
+        /// Which.
+        #[command(flatten)]
+        dlq: DlqArgs,
+        /// Only those for which this SQL condition holds.
+        #[arg(long = "where", value_name = "SQL")]
+        filter: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Runs a SQL query over the table `dead_letters`.
+    Query {
+        /// The query.
+        sql: String,
+        /// Which.
+        #[command(flatten)]
+        dlq: DlqArgs,
+    },
+    /// Sends dead letters through the failed step again, under the current manifest, into the same sinks.
+    Replay {
+        /// Manifests: the plan that the rows re-enter.
+        #[command(flatten)]
+        files: Files,
+        /// Data directory.
+        #[command(flatten)]
+        data: DataDir,
+        /// Only those for which this SQL condition holds.
+        #[arg(long = "where", value_name = "SQL")]
+        filter: Option<String>,
+        /// Says what would be replayed and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Deletes dead letters for good.
+    Purge {
+        /// Which.
+        #[command(flatten)]
+        dlq: DlqArgs,
+        /// Only those for which this SQL condition holds; without it, all of the pipeline.
+        #[arg(long = "where", value_name = "SQL")]
+        filter: Option<String>,
+        /// Does it without asking.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct DlqArgs {
+    /// The pipeline; all of the data directory by default.
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Namespace of `--pipeline`.
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// Folder or object-store URL of the dead letters, instead of the one in the data directory's plan.
+    #[arg(long, value_name = "URL")]
+    pub path: Option<String>,
+    /// Data directory.
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Form of the rows.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// Form of what goes to standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document; stable.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// Language of a drawing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Graphviz.
+    Dot,
+    /// Mermaid.
+    Mermaid,
+    /// Plain characters.
+    Ascii,
+}
+
+/// `250ms`, `10s`, `5m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: f64 =
+        number.parse().map_err(|_| format!("`{text}` is no duration; write 250ms, 10s, 5m or 1h"))?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "s" | "" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => return Err(format!("unknown unit `{unit}` in `{text}`; write 250ms, 10s, 5m or 1h")),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|e| format!("`{text}`: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert!(parse_duration("3 days").is_err());
+        assert!(parse_duration("-1s").is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! `run`: pipelines in this process, on a single-voter log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use conveyor_engine::{Config, Metrics, Shutdown, Summary};
+use conveyor_model::connector::Registry;
+use conveyor_model::log::{Command, Outcome, Phase};
+use conveyor_model::plan::Plan;
+use conveyor_model::{Error, PipelineId, Result};
+use futures::future::join_all;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Format, Global, RunArgs};
+use crate::manifests::{self, Failure};
+use crate::node::Node;
+use crate::{metrics_server, output, progress, summary};
+
+/// Runs all pipelines of the manifests and waits for their end.
+pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> {
+    let registry = conveyor_connectors::registry();
+    let loaded = manifests::load(&args.files, &registry, true).await?;
+    if !global.quiet {
+        loaded.warnings.iter().for_each(|w| eprintln!("{w}\n"));
+    }
+    let node = Node::open(&args.data).await?;
+    let shutdown = Shutdown { drain: CancellationToken::new(), stop: CancellationToken::new() };
+    let signals = tokio::spawn(follow_signals(shutdown.clone()));
+    let mut running = Vec::new();
+    for compiled in &loaded.compiled {
+        let plan = Arc::new(compiled.plan.clone());
+        let version = accept_plan(&node, &plan, args).await?;
+        running.push(Running { plan, version, metrics: Arc::new(Metrics::new(&compiled.plan)) });
+    }
+    let all: Vec<_> = running.iter().map(|r| (r.plan.pipeline.clone(), r.metrics.clone())).collect();
+    if let Some(address) = args.metrics {
+        metrics_server::start(address, args.insecure, all.clone()).await?;
+    }
+    let shown = progress::start(global, all.clone());
+    let idle =
+        args.drain_when_idle.map(|after| tokio::spawn(drain_when_idle(after, all, shutdown.drain.clone())));
+    let ends = join_all(running.iter().map(|r| r.run(&node, registry.clone(), shutdown.clone()))).await;
+    idle.iter().for_each(tokio::task::JoinHandle::abort);
+    signals.abort();
+    shown.finish().await;
+    conclude(args, &running, ends)
+}
+
+struct Running {
+    plan: Arc<Plan>,
+    version: u64,
+    metrics: Arc<Metrics>,
+}
+
+impl Running {
+    async fn run(&self, node: &Node, registry: Registry, shutdown: Shutdown) -> Result<Summary> {
+        let components = node.components(&self.plan, registry)?;
+        let config = Config::default();
+        conveyor_engine::run(
+            self.plan.clone(),
+            self.version,
+            components,
+            config,
+            self.metrics.clone(),
+            shutdown,
+        )
+        .await
+    }
+}
+
+/// Shows all summaries, then reports the first error.
+fn conclude(args: &RunArgs, running: &[Running], ends: Vec<Result<Summary>>) -> Result<(), Failure> {
+    let mut first_error = None;
+    let mut documents = Vec::new();
+    for (one, end) in running.iter().zip(ends) {
+        let id = &one.plan.pipeline;
+        match end {
+            Ok(done) if args.output == Format::Text => {
+                output::line(&summary::text(id, &done))?;
+            }
+            Ok(done) => documents.push(summary::json(id, &done)),
+            Err(error) => {
+                let error = error.in_pipeline(id);
+                if let Some(first) = first_error.replace(error) {
+                    crate::exit::report(&first);
+                }
+            }
+        }
+    }
+    if args.output != Format::Text {
+        output::json(&json!(documents))?;
+    }
+    match first_error {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// Registers the plan, unless state would be lost and nobody has agreed to that.
+async fn accept_plan(node: &Node, plan: &Plan, args: &RunArgs) -> Result<u64> {
+    let id = &plan.pipeline;
+    let (state, old) = node.current(id).await?;
+    if args.reset && state.committed.is_some() {
+        reset(node, id).await?;
+    } else if let Some(old) = old.filter(|_| state.committed.is_some()) {
+        let lost = conveyor_planner::diff(Some(&old), plan).loses_state();
+        if !lost.is_empty() && !args.accept_state_loss {
+            return Err(Error::bad_input(
+                "state-would-be-lost",
+                format!("the changed manifest cannot keep: {}", lost.join("; ")),
+            )
+            .in_pipeline(id)
+            .help("--accept-state-loss goes on without it, --reset starts anew, `plan` shows the details"));
+        }
+        if state.phase == Phase::Finished && old == *plan {
+            tracing::info!("pipeline {id} has finished before; --reset runs it anew");
+        }
+    }
+    node.put_plan(plan, state.version).await
+}
+
+async fn reset(node: &Node, id: &PipelineId) -> Result<()> {
+    let (state, _) = node.current(id).await?;
+    let command = Command::Reset { pipeline: id.clone(), expect: state.incarnation };
+    match node.log.propose(command).await? {
+        Outcome::Done => Ok(()),
+        other => {
+            Err(Error::runtime("reset-refused", format!("the log refused the reset: {other:?}"))
+                .in_pipeline(id))
+        }
+    }
+}
+
+/// The first Ctrl-C or SIGTERM drains, the second stops at once.
+async fn follow_signals(shutdown: Shutdown) {
+    let (mut interrupt, mut terminate) =
+        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!("signals cannot be caught ({error}); Ctrl-C ends the process without a drain");
+                return;
+            }
+        };
+    loop {
+        // Both are cancel-safe: a signal that came meanwhile is kept for the next call.
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if shutdown.drain.is_cancelled() {
+            shutdown.stop.cancel();
+        } else {
+            eprintln!("draining: sources stop, what was read is committed; once more to stop at once");
+            shutdown.drain.cancel();
+        }
+    }
+}
+
+/// Drains once no source of any pipeline has taken in a row for `after`.
+async fn drain_when_idle(after: Duration, all: Vec<(PipelineId, Arc<Metrics>)>, drain: CancellationToken) {
+    let rows = || all.iter().map(|(_, m)| m.snapshot().source_rows()).sum::<u64>();
+    let mut ticks =
+        tokio::time::interval(after.min(Duration::from_millis(100)).max(Duration::from_millis(1)));
+    let (mut seen, mut since) = (rows(), tokio::time::Instant::now());
+    while !drain.is_cancelled() {
+        ticks.tick().await;
+        let now = rows();
+        if now != seen {
+            (seen, since) = (now, tokio::time::Instant::now());
+        } else if since.elapsed() >= after {
+            drain.cancel();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Finding dead letters: which places hold them, and which rows a condition picks.
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use conveyor_expr::Expr;
+use conveyor_model::{Error, PipelineId, Result};
+use conveyor_store::DeadLetterReader;
+use conveyor_store::dlq::{DeadLetterFile, schema};
+
+use crate::args::DlqArgs;
+use crate::node::Node;
+
+/// One place with dead letters.
+pub struct Place {
+    /// The pipeline asked for; `None` means all that lie there.
+    pub pipeline: Option<PipelineId>,
+    /// Reads them.
+    pub reader: DeadLetterReader,
+}
+
+/// Joins a pipeline's name and the hash of one replay of its dead letters.
+pub const REPLAY: &str = "--replay-";
+
+/// Whether `id` is `pipeline` or one of its replays, whose rows may fail again.
+pub fn of_pipeline(id: &PipelineId, pipeline: &PipelineId) -> bool {
+    let replay =
+        id.name.strip_prefix(&pipeline.name).is_some_and(|rest| rest.is_empty() || rest.starts_with(REPLAY));
+    id.namespace == pipeline.namespace && replay
+}
+
+impl Place {
+    /// Published files.
+    ///
+    /// # Errors
+    /// If the place cannot be listed.
+    pub async fn files(&self) -> Result<Vec<DeadLetterFile>> {
+        let mut files = self.reader.files(None).await?;
+        files.retain(|f| self.holds(&f.pipeline));
+        Ok(files)
+    }
+
+    /// Whether dead letters of `id` are meant.
+    pub fn holds(&self, id: &PipelineId) -> bool {
+        self.pipeline.as_ref().is_none_or(|p| of_pipeline(id, p))
+    }
+}
+
+/// Where the dead letters lie that the arguments mean.
+///
+/// # Errors
+/// If the data directory or the pipeline is unknown.
+pub async fn places(args: &DlqArgs) -> Result<Vec<Place>> {
+    let wanted = args.pipeline.as_ref().map(|name| PipelineId::new(&args.namespace, name));
+    if let Some(path) = &args.path {
+        return Ok(vec![Place { pipeline: wanted, reader: DeadLetterReader::open(path)? }]);
+    }
+    let unknown = || {
+        Error::bad_input("no-data-dir", "there is no data directory with a log")
+            .in_split(args.data.data_dir.display())
+            .help("give the run's with --data-dir, or the dead letters' place with --path")
+    };
+    let mut places = Vec::new();
+    for (id, plan) in Node::plans(&args.data).await?.ok_or_else(unknown)? {
+        if wanted.as_ref().is_none_or(|w| *w == id) {
+            let reader = DeadLetterReader::open(&Node::dlq_location(&args.data, &plan))?;
+            places.push(Place { pipeline: Some(id), reader });
+        }
+    }
+    match wanted {
+        Some(id) if places.is_empty() => {
+            Err(Error::bad_input("unknown-pipeline", format!("the log knows no pipeline {id}"))
+                .help("`conveyorctl get` lists those it knows"))
+        }
+        _ => Ok(places),
+    }
+}
+
+/// A compiled `--where`.
+pub struct Condition(Option<Expr>);
+
+impl Condition {
+    /// Compiles the condition; without one, every dead letter is picked.
+    ///
+    /// # Errors
+    /// If it is no boolean SQL over the columns of dead letters.
+    pub fn new(sql: Option<&str>) -> Result<Self> {
+        let compile = |sql: &str| {
+            Expr::compile_boolean(sql, &schema::schema()).map_err(|e| {
+                let columns: Vec<_> = schema::schema().fields().iter().map(|f| f.name().clone()).collect();
+                let help = e.help.unwrap_or_else(|| format!("columns: {}", columns.join(", ")));
+                Error::bad_input(e.code, format!("--where: {}", e.message)).help(help)
+            })
+        };
+        sql.map(compile).transpose().map(Condition)
+    }
+
+    /// Whether every row is picked.
+    pub fn is_everything(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// For each row, whether it is picked. A row for which the condition is null or fails is not.
+    pub fn mask(&self, letters: &RecordBatch) -> BooleanArray {
+        match &self.0 {
+            None => BooleanArray::from(vec![true; letters.num_rows()]),
+            Some(expr) => {
+                let values = expr.evaluate(letters).values;
+                values.as_boolean().iter().map(|v| Some(v == Some(true))).collect()
+            }
+        }
+    }
+
+    /// The picked rows.
+    ///
+    /// # Errors
+    /// Never for a batch of dead letters.
+    pub fn pick(&self, letters: &RecordBatch) -> Result<RecordBatch> {
+        filtered(letters, &self.mask(letters))
+    }
+}
+
+/// Rows of a batch where the mask is true.
+///
+/// # Errors
+/// If the mask has another length.
+pub fn filtered(letters: &RecordBatch, mask: &BooleanArray) -> Result<RecordBatch> {
+    debug_assert_eq!(mask.len(), letters.num_rows());
+    filter_record_batch(letters, mask)
+        .map_err(|e| Error::runtime("filter-letters", "dead letters cannot be picked").because(e))
+}

@@ -1,0 +1,26 @@
+//! `conveyorctl`: reads settings, runs one command, turns its outcome into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use conveyor_cli::args::Args;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    conveyor_cli::logging::init(&args.global);
+    conveyor_cli::crash::arm_from_environment();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let code = runtime.block_on(conveyor_cli::commands::execute(args));
+    // Readers of standard input and other blocking calls must not hold up the exit.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}

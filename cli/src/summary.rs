@@ -1,0 +1,89 @@
+//! What a run says at its end.
+
+use conveyor_engine::{NodeSummary, Summary};
+use conveyor_model::PipelineId;
+use serde_json::json;
+
+/// The closing summary for people, several lines.
+pub fn text(pipeline: &PipelineId, summary: &Summary) -> String {
+    let how = match (summary.finished, summary.drained) {
+        (true, _) => "finished",
+        (false, true) => "drained",
+        (false, false) => "stopped",
+    };
+    let seconds = summary.elapsed.as_secs_f64();
+    let mut out =
+        format!("pipeline {pipeline} {how} in {seconds:.2} s, {} epochs committed\n", summary.epochs);
+    let read: u64 = of_kind(summary, "source").map(|n| n.counters.rows_in).sum();
+    for kind in ["source", "stage", "sink"] {
+        for node in of_kind(summary, kind) {
+            out.push_str(&node_line(node));
+        }
+    }
+    let dead: u64 = summary.dead_letters_by_code.values().sum();
+    out.push_str(&format!("  dead letters {dead}"));
+    if dead > 0 {
+        let codes: Vec<_> =
+            summary.dead_letters_by_code.iter().map(|(code, n)| format!("{code} {n}")).collect();
+        out.push_str(&format!(" ({})", codes.join(", ")));
+    }
+    let rate = if seconds > 0.0 { read as f64 / seconds } else { 0.0 };
+    out.push_str(&format!("\n  {} rows/s read", human(rate)));
+    out
+}
+
+fn of_kind<'a>(summary: &'a Summary, kind: &'a str) -> impl Iterator<Item = &'a NodeSummary> {
+    summary.nodes.iter().filter(move |n| n.kind == kind)
+}
+
+fn node_line(node: &NodeSummary) -> String {
+    let c = &node.counters;
+    let mut line =
+        format!("  {:<6} {:<24} in {:>10}  out {:>10}", node.kind, node.name, c.rows_in, c.rows_out);
+    line.push_str(&format!("  filtered {:>10}  dead {:>8}", c.filtered, c.dead_letters));
+    if c.bytes > 0 {
+        line.push_str(&format!("  {}B", human(c.bytes as f64)));
+    }
+    line.push('\n');
+    line
+}
+
+/// The closing summary as a stable JSON document.
+pub fn json(pipeline: &PipelineId, summary: &Summary) -> serde_json::Value {
+    let nodes: Vec<_> = summary
+        .nodes
+        .iter()
+        .map(|n| json!({"name": n.name, "kind": n.kind, "thisRun": n.counters, "total": n.totals}))
+        .collect();
+    json!({
+        "pipeline": pipeline.to_string(),
+        "finished": summary.finished,
+        "drained": summary.drained,
+        "epochs": summary.epochs,
+        "seconds": summary.elapsed.as_secs_f64(),
+        "nodes": nodes,
+        "deadLettersByCode": summary.dead_letters_by_code,
+    })
+}
+
+/// `1.2 M`, `34.5 k`: three digits and a metric prefix.
+pub fn human(value: f64) -> String {
+    for (unit, word) in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")] {
+        if value >= unit {
+            return format!("{:.2} {word}", value / unit);
+        }
+    }
+    format!("{value:.0} ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(human(12.0), "12 ");
+        assert_eq!(human(27_004.0), "27.00 k");
+        assert_eq!(human(1.5e9), "1.50 G");
+    }
+}

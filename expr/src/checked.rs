@@ -294,6 +294,11 @@ impl Case {
             None => (None, Vec::new()),
         };
         let mut open = without(rows.num_rows(), &failures);
+        let mut unmatched = Vec::new();
+        if let Some(base) = &base {
+            // Null equals nothing: such a row goes straight to ELSE, and no WHEN is evaluated for it.
+            (unmatched, open) = open.into_iter().partition(|row| base.is_null(*row as usize));
+        }
         let mut parts = Parts::new(rows.num_rows(), &self.data_type);
         for (when, then) in &self.branches {
             if open.is_empty() {
@@ -315,6 +320,8 @@ impl Case {
                 failures = merge(failures, parts.add(then, rows, &taken));
             }
         }
+        open.extend(unmatched);
+        open.sort_unstable();
         if let Some(otherwise) = &self.otherwise
             && !open.is_empty()
         {

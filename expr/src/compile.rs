@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DataFusionError};
+use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Cast, Expr as Logical, ExprSchemable, Operator};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{Cast, Expr as Logical, ExprSchemable, Operator, lit};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::physical_expr::expressions::{self, BinaryExpr};
+use datafusion::physical_expr::expressions::{self, BinaryExpr, Literal, NegativeExpr};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
@@ -99,7 +100,11 @@ pub(crate) fn finish(
     let logical = unqualified(logical).map_err(plan_error)?;
     let logical = simplifier.coerce(logical, &whole).map_err(plan_error)?;
     let logical = canonical(logical, &whole, boolean).map_err(plan_error)?;
-    let logical = simplifier.simplify(logical).map_err(plan_error)?;
+    let logical = if boolean {
+        simplify_parts(logical, &simplifier).map_err(plan_error)?
+    } else {
+        simplifier.simplify(logical).map_err(plan_error)?
+    };
 
     let found = logical.get_type(&whole).map_err(plan_error)?;
     if boolean && found != DataType::Boolean {
@@ -126,6 +131,19 @@ pub(crate) fn finish(
     let data_type = physical.data_type(&schema).map_err(plan_error)?;
     let nullable = physical.nullable(&schema).map_err(plan_error)?;
     Ok(Compiled { logical, physical, schema, indices, columns, data_type, nullable })
+}
+
+/// Simplifies each part of a condition by itself. Seen together, one part could make another vanish with its failures
+/// (`ok AND (x OR ok)`), and what a source is given would no longer say the same as the whole.
+fn simplify_parts(condition: Logical, simplifier: &ExprSimplifier) -> Result<Logical, DataFusionError> {
+    let mut parts = Vec::new();
+    for part in split_conjunction_owned(condition) {
+        let part = simplifier.simplify(part)?;
+        if part != lit(true) {
+            parts.push(part);
+        }
+    }
+    Ok(conjunction(parts).unwrap_or_else(|| lit(true)))
 }
 
 fn df_schema(schema: &SchemaRef, sql: &str) -> Result<DFSchema, ExprError> {
@@ -163,13 +181,24 @@ fn overflow_fails(
     schema: &SchemaRef,
 ) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     let check = |node: Arc<dyn PhysicalExpr>| {
-        let Some(binary) = node.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(node)) };
-        let arithmetic = matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply);
-        if !arithmetic || !node.data_type(schema)?.is_integer() {
+        let data_type = node.data_type(schema)?;
+        if !data_type.is_integer() {
             return Ok(Transformed::no(node));
         }
-        let checked = BinaryExpr::new(Arc::clone(binary.left()), *binary.op(), Arc::clone(binary.right()));
-        Ok(Transformed::yes(Arc::new(checked.with_fail_on_overflow(true)) as Arc<dyn PhysicalExpr>))
+        let checked = |left, op, right| {
+            let checked = BinaryExpr::new(left, op, right).with_fail_on_overflow(true);
+            Ok(Transformed::yes(Arc::new(checked) as Arc<dyn PhysicalExpr>))
+        };
+        if let Some(negative) = node.downcast_ref::<NegativeExpr>() {
+            let zero = Arc::new(Literal::new(ScalarValue::new_zero(&data_type)?));
+            return checked(zero, Operator::Minus, Arc::clone(negative.arg()));
+        }
+        match node.downcast_ref::<BinaryExpr>() {
+            Some(binary) if matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply) => {
+                checked(Arc::clone(binary.left()), *binary.op(), Arc::clone(binary.right()))
+            }
+            _ => Ok(Transformed::no(node)),
+        }
     };
     physical.transform_up(check).data()
 }

@@ -57,6 +57,16 @@ impl ExprError {
             other => {
                 let text = other.strip_backtrace();
                 let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
+                if text.starts_with("there is no table") {
+                    return ExprError::new("unknown-table", first_line(text));
+                }
+                if text.contains("unique expression names") {
+                    return ExprError::new(
+                        "duplicate-column",
+                        "two columns of the result have the same name",
+                    )
+                    .help("give one of them another name with AS");
+                }
                 let lower = text.to_lowercase();
                 let types = ["coerc", "infer common", "type", "signature", "cast"];
                 let code = if types.iter().any(|word| lower.contains(word)) {

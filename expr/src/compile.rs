@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue};
@@ -99,6 +100,7 @@ pub(crate) fn finish(
     let simplifier = ExprSimplifier::new(context.build());
     let logical = unqualified(logical).map_err(plan_error)?;
     let logical = simplifier.coerce(logical, &whole).map_err(plan_error)?;
+    let logical = fold_integers(logical).map_err(plan_error)?;
     let logical = canonical(logical, &whole, boolean).map_err(plan_error)?;
     let logical = if boolean {
         simplify_parts(logical, &simplifier).map_err(plan_error)?
@@ -161,6 +163,27 @@ fn unqualified(logical: Logical) -> Result<Logical, DataFusionError> {
         })
     };
     logical.transform_up(strip).data()
+}
+
+/// Computes integer constants with the checks that rows get: the simplifier would wrap around in silence.
+fn fold_integers(logical: Logical) -> Result<Logical, DataFusionError> {
+    let empty: SchemaRef = Arc::new(arrow_schema::Schema::empty());
+    let no_columns = DFSchema::empty();
+    let fold = |node: Logical| {
+        let Logical::BinaryExpr(binary) = &node else { return Ok(Transformed::no(node)) };
+        let checked = matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply);
+        let constant = |e: &Logical| matches!(e, Logical::Literal(v, _) if v.data_type().is_integer());
+        if !checked || !constant(&binary.left) || !constant(&binary.right) {
+            return Ok(Transformed::no(node));
+        }
+        let context = PhysicalPlanningContext::default();
+        let physical = create_physical_expr(&node, &no_columns, &ExecutionProps::new(), &context)?;
+        let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+        let one_row = RecordBatch::try_new_with_options(Arc::clone(&empty), Vec::new(), &one_row)?;
+        let value = overflow_fails(physical, &empty)?.evaluate(&one_row)?.into_array(1)?;
+        Ok(Transformed::yes(lit(ScalarValue::try_from_array(&value, 0)?)))
+    };
+    logical.transform_up(fold).data()
 }
 
 /// The type that plans use for what comes out.

@@ -1,6 +1,5 @@
 //! Hostile text: an error, never a panic, a stack overflow or a hang.
 
-
 use std::sync::Arc;
 
 use crate::common::batch;

@@ -1,6 +1,5 @@
 //! Laws of evaluation: what a row gives depends on that row alone, and only what is evaluated can fail.
 
-
 use crate::common::{any_int, any_rows, batch, condition_over, outcomes};
 use conveyor_expr::Expr;
 use conveyor_model::predicate::{Comparison, Condition, Literal, Predicate};

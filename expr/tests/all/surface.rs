@@ -1,14 +1,13 @@
 //! What callers see: messages, casts, SELECT, queries.
 
-
 use std::sync::Arc;
 
+use crate::common::{Row, batch, outcomes};
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, ListBuilder, RecordBatch, StringViewArray, StringViewBuilder,
 };
 use arrow::util::pretty::pretty_format_batches;
 use arrow_schema::{DataType, TimeUnit};
-use crate::common::{Row, batch, outcomes};
 use conveyor_expr::{Evaluated, Expr, Select, cast, query};
 use expect_test::{Expect, expect};
 use futures::{StreamExt, TryStreamExt, executor::block_on, stream};
@@ -43,71 +42,134 @@ fn check(sql: &str, expected: Expect) {
 
 #[test]
 fn failing_rows_say_why() {
-    check("CAST(t AS BIGINT) + 1", expect![[r#"
+    check(
+        "CAST(t AS BIGINT) + 1",
+        expect![[r#"
         2
         ! cast-failed 'x' is not a valid int64 Some("t")
         ! cast-failed '' is not a valid int64 Some("t")
         5
         null
-    "#]]);
-    check("a + b", expect![[r#"
+    "#]],
+    );
+    check(
+        "a + b",
+        expect![[r#"
         1
         4
         ! overflow 9223372036854775807 + 1 does not fit its type None
         ! overflow -9223372036854775808 + -1 does not fit its type None
         null
-    "#]]);
-    check("a / b", expect![[r#"
+    "#]],
+    );
+    check(
+        "a / b",
+        expect![[r#"
         ! division-by-zero division by zero in 1 / 0 Some("b")
         1
         9223372036854775807
         ! overflow -9223372036854775808 / -1 does not fit its type Some("b")
         null
-    "#]]);
-    check("-a", expect![[r#"
+    "#]],
+    );
+    check(
+        "-a",
+        expect![[r#"
         -1
         -2
         -9223372036854775807
         ! overflow 0 - -9223372036854775808 does not fit its type Some("a")
         null
-    "#]]);
-    check("CASE WHEN b = 0 THEN -1 ELSE a / b END", expect![[r#"
+    "#]],
+    );
+    check(
+        "CASE WHEN b = 0 THEN -1 ELSE a / b END",
+        expect![[r#"
         -1
         1
         9223372036854775807
         ! overflow -9223372036854775808 / -1 does not fit its type Some("b")
         null
-    "#]]);
-    check("make_date(2024, b, 1)", expect![[r#"
+    "#]],
+    );
+    check(
+        "make_date(2024, b, 1)",
+        expect![[r#"
         ! expression-failed make_date() failed: Month value '0' is out of range Some("b")
         2024-02-01
         2024-01-01
         ! expression-failed make_date() failed: Month value '-1' is out of range Some("b")
         null
-    "#]]);
-    check("t || '-' || t", expect![[r#"
+    "#]],
+    );
+    check(
+        "t || '-' || t",
+        expect![[r#"
         1-1
         x-x
         -
         4-4
         null
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn planning_errors_say_what_to_do() {
     for (sql, expected) in [
-        ("1 + aa", expect![[r#"ExprError { message: "there is no column `aa`", offset: Some(4), help: Some("did you mean `a`?"), code: "unknown-column" }"#]]),
-        ("uper(t)", expect![[r#"ExprError { message: "there is no function `uper`", offset: Some(0), help: Some("did you mean `upper`?"), code: "unknown-function" }"#]]),
-        ("sum(a)", expect![[r#"ExprError { message: "`sum` looks at many rows, an expression at one", offset: Some(0), help: Some("aggregates and window functions are no part of row expressions"), code: "aggregate" }"#]]),
-        ("now()", expect![[r#"ExprError { message: "`now` would give another result when the row is read again", offset: Some(0), help: Some("results must be the same after a restart and in a replay: take the value from the data"), code: "not-deterministic" }"#]]),
-        ("a +", expect![[r#"ExprError { message: "Expected: an expression, found: EOF", offset: Some(3), help: None, code: "syntax" }"#]]),
-        ("a + ok", expect![[r#"ExprError { message: "Cannot coerce arithmetic expression Int64 + Boolean to valid types", offset: None, help: None, code: "type-mismatch" }"#]]),
-        ("(SELECT 1)", expect![[r#"ExprError { message: "an expression looks at one row and cannot hold a query", offset: Some(1), help: Some("use a lookup for other tables"), code: "subquery" }"#]]),
-        ("a AS x", expect![[r#"ExprError { message: "`AS x` has no place in an expression", offset: Some(5), help: Some("the column's name stands before the expression"), code: "syntax" }"#]]),
+        (
+            "1 + aa",
+            expect![[
+                r#"ExprError { message: "there is no column `aa`", offset: Some(4), help: Some("did you mean `a`?"), code: "unknown-column" }"#
+            ]],
+        ),
+        (
+            "uper(t)",
+            expect![[
+                r#"ExprError { message: "there is no function `uper`", offset: Some(0), help: Some("did you mean `upper`?"), code: "unknown-function" }"#
+            ]],
+        ),
+        (
+            "sum(a)",
+            expect![[
+                r#"ExprError { message: "`sum` looks at many rows, an expression at one", offset: Some(0), help: Some("aggregates and window functions are no part of row expressions"), code: "aggregate" }"#
+            ]],
+        ),
+        (
+            "now()",
+            expect![[
+                r#"ExprError { message: "`now` would give another result when the row is read again", offset: Some(0), help: Some("results must be the same after a restart and in a replay: take the value from the data"), code: "not-deterministic" }"#
+            ]],
+        ),
+        (
+            "a +",
+            expect![[
+                r#"ExprError { message: "Expected: an expression, found: EOF", offset: Some(3), help: None, code: "syntax" }"#
+            ]],
+        ),
+        (
+            "a + ok",
+            expect![[
+                r#"ExprError { message: "Cannot coerce arithmetic expression Int64 + Boolean to valid types", offset: None, help: None, code: "type-mismatch" }"#
+            ]],
+        ),
+        (
+            "(SELECT 1)",
+            expect![[
+                r#"ExprError { message: "an expression looks at one row and cannot hold a query", offset: Some(1), help: Some("use a lookup for other tables"), code: "subquery" }"#
+            ]],
+        ),
+        (
+            "a AS x",
+            expect![[
+                r#"ExprError { message: "`AS x` has no place in an expression", offset: Some(5), help: Some("the column's name stands before the expression"), code: "syntax" }"#
+            ]],
+        ),
     ] {
         check(sql, expected);
     }
+    let overflow = Expr::compile("a + (9223372036854775807 + 1)", &rows().schema()).err();
+    assert_eq!(overflow.map(|e| e.code), Some("invalid-constant"));
     let not_boolean = Expr::compile_boolean("a", &rows().schema()).err().expect("an integer is no condition");
     assert_eq!(not_boolean.code, "not-boolean");
 }
@@ -212,7 +274,8 @@ fn queries_read_and_do_nothing_else() {
         | false | 4 | -9223372036854775808 |
         | true  | 4 | 2                    |
         |       | 2 |                      |
-        +-------+---+----------------------+"#]].assert_eq(&counted.expect("it is planned").expect("it runs"));
+        +-------+---+----------------------+"#]]
+    .assert_eq(&counted.expect("it is planned").expect("it runs"));
     for sql in [
         "DROP TABLE dlq",
         "INSERT INTO dlq VALUES (1)",

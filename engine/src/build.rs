@@ -46,10 +46,13 @@ pub(crate) struct Builder<'a> {
     pub(crate) restored: &'a Restored,
 }
 
+/// A receiving end with the name of its channel.
+type NamedInlet = (String, Box<dyn Inlet>);
+
 /// Both ends of all channels, until the tasks take theirs.
 struct Channels {
     outlets: BTreeMap<(usize, u32), Vec<OutChannel>>,
-    inlets: BTreeMap<TaskId, Vec<(String, Box<dyn Inlet>)>>,
+    inlets: BTreeMap<TaskId, Vec<NamedInlet>>,
 }
 
 impl Builder<'_> {
@@ -104,7 +107,7 @@ impl Builder<'_> {
         &self,
         node: &Node,
         id: TaskId,
-        inlets: Vec<(String, Box<dyn Inlet>)>,
+        inlets: Vec<NamedInlet>,
         outlets: &mut BTreeMap<(usize, u32), Vec<OutChannel>>,
     ) -> Result<Task> {
         let output = match &node.output {

@@ -52,9 +52,12 @@ trait Rebuild: Send + Sync {
     fn as_any(&self) -> &dyn Any;
 }
 
+/// Makes an index of a table's rows.
+type Build<I> = Box<dyn Fn(&RecordBatch) -> Result<I> + Send + Sync>;
+
 struct Slot<I> {
     current: Arc<RwLock<Arc<Indexed<I>>>>,
-    build: Box<dyn Fn(&RecordBatch) -> Result<I> + Send + Sync>,
+    build: Build<I>,
 }
 
 impl<I: Send + Sync + 'static> Rebuild for Slot<I> {

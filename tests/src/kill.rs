@@ -78,7 +78,7 @@ impl Run {
         let mut command = binary::command()?;
         command.arg("run").arg("-f").arg(&self.manifest).arg("--data-dir").arg(&self.data);
         if self.mode == Mode::Streaming {
-            command.args(["--drain-when-idle", "700ms"]);
+            command.args(["--drain-when-idle", "1500ms"]);
         }
         Ok(command)
     }

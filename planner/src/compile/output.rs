@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
-use conveyor_model::step::{Flatten, LookupResult, LookupStep, MaskMethod, Op};
+use conveyor_model::step::{Flatten, LookupResult, LookupStep, MaskMethod, Op, Parse};
 
 /// Deepest struct that `flatten` lifts.
 const MAX_DEPTH: usize = 64;
@@ -77,32 +77,11 @@ pub(crate) fn output(op: &Op, input: &SchemaRef, table: Option<&SchemaRef>) -> R
         }
         Op::Mask { columns, .. } => {
             for mask in columns {
-                let kind = type_of(&mask.name)?;
-                let kind = match mask.method {
-                    MaskMethod::Redact { .. } | MaskMethod::Nullify => kind,
-                    MaskMethod::Hash | MaskMethod::Partial { .. } | MaskMethod::Tokenize => {
-                        DataType::Utf8View
-                    }
-                };
+                let kind = masked(&mask.method, type_of(&mask.name)?);
                 put(&mut fields, column(&mask.name, kind));
             }
         }
-        Op::Parse(parse) => {
-            let kind = type_of(&parse.column)?;
-            if kind != DataType::Utf8View {
-                let name = crate::types::type_name(&kind);
-                return wrong(
-                    "type-mismatch",
-                    format!("`parse` takes text, and `{}` is {name}", parse.column),
-                );
-            }
-            for field in &parse.fields {
-                put(&mut fields, column(field.name(), field.data_type().clone()));
-            }
-            if !parse.keep && !parse.fields.iter().any(|f| f.name() == &parse.column) {
-                fields.retain(|f| f.name() != &parse.column);
-            }
-        }
+        Op::Parse(parse) => parsed(parse, type_of(&parse.column)?, &mut fields)?,
         Op::Flatten(flatten) => return flattened(flatten, input),
         Op::Lookup(lookup) => match table {
             Some(table) => enrich(lookup, &mut fields, table)?,
@@ -118,6 +97,27 @@ pub(crate) fn output(op: &Op, input: &SchemaRef, table: Option<&SchemaRef>) -> R
         return wrong("no-columns", "no column is left".into());
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+fn masked(method: &MaskMethod, kind: DataType) -> DataType {
+    match method {
+        MaskMethod::Redact { .. } | MaskMethod::Nullify => kind,
+        MaskMethod::Hash | MaskMethod::Partial { .. } | MaskMethod::Tokenize => DataType::Utf8View,
+    }
+}
+
+fn parsed(parse: &Parse, kind: DataType, fields: &mut Vec<FieldRef>) -> Result<(), Wrong> {
+    if kind != DataType::Utf8View {
+        let name = crate::types::type_name(&kind);
+        return wrong("type-mismatch", format!("`parse` takes text, and `{}` is {name}", parse.column));
+    }
+    for field in &parse.fields {
+        put(fields, column(field.name(), field.data_type().clone()));
+    }
+    if !parse.keep && !parse.fields.iter().any(|f| f.name() == &parse.column) {
+        fields.retain(|f| f.name() != &parse.column);
+    }
+    Ok(())
 }
 
 fn flattened(flatten: &Flatten, input: &SchemaRef) -> Result<SchemaRef, Wrong> {

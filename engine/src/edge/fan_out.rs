@@ -109,7 +109,8 @@ impl OutEdge {
             schema: edge.schema.clone(),
             route,
             channels,
-            max_cost: (edge.window_bytes / 2).max(1),
+            // A little under half a window, since what is kept beside the rows is paid for by every piece.
+            max_cost: (edge.window_bytes / 16 * 7).max(1),
             sent_rows: 0,
         })
     }

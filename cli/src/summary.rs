@@ -1,7 +1,7 @@
 //! What a run says at its end.
 
 use conveyor_engine::{NodeSummary, Summary};
-use conveyor_model::PipelineId;
+use conveyor_model::{PipelineId, RowCounters};
 use serde_json::json;
 
 /// The closing summary for people, several lines.
@@ -11,13 +11,16 @@ pub fn text(pipeline: &PipelineId, summary: &Summary) -> String {
         (false, true) => "drained",
         (false, false) => "stopped",
     };
+    if summary.finished && summary.epochs == 0 {
+        return finished_before(pipeline, summary);
+    }
     let seconds = summary.elapsed.as_secs_f64();
     let mut out =
         format!("pipeline {pipeline} {how} in {seconds:.2} s, {} epochs committed\n", summary.epochs);
     let read: u64 = of_kind(summary, "source").map(|n| n.counters.rows_in).sum();
     for kind in ["source", "stage", "sink"] {
         for node in of_kind(summary, kind) {
-            out.push_str(&node_line(node));
+            out.push_str(&node_line(node, &node.counters));
         }
     }
     let dead: u64 = summary.dead_letters_by_code.values().sum();
@@ -32,12 +35,21 @@ pub fn text(pipeline: &PipelineId, summary: &Summary) -> String {
     out
 }
 
+fn finished_before(pipeline: &PipelineId, summary: &Summary) -> String {
+    let mut out = format!("pipeline {pipeline} had finished before: nothing was left to read. In all:");
+    for node in &summary.nodes {
+        out.push('\n');
+        out.push_str(node_line(node, &node.totals).trim_end());
+    }
+    out.push_str("\n  --reset runs it anew");
+    out
+}
+
 fn of_kind<'a>(summary: &'a Summary, kind: &'a str) -> impl Iterator<Item = &'a NodeSummary> {
     summary.nodes.iter().filter(move |n| n.kind == kind)
 }
 
-fn node_line(node: &NodeSummary) -> String {
-    let c = &node.counters;
+fn node_line(node: &NodeSummary, c: &RowCounters) -> String {
     let mut line =
         format!("  {:<6} {:<24} in {:>10}  out {:>10}", node.kind, node.name, c.rows_in, c.rows_out);
     line.push_str(&format!("  filtered {:>10}  dead {:>8}", c.filtered, c.dead_letters));

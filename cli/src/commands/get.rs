@@ -11,10 +11,12 @@ use crate::output;
 
 /// Lists pipelines.
 pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
-    let all = match Node::open_existing(&args.data).await? {
+    let mut all = match Node::open_existing(&args.data).await? {
         Some(node) => node.log.list().await?,
         None => Vec::new(),
     };
+    // What was deleted keeps its counters in the log, but is no pipeline any more.
+    all.retain(|(_, state)| state.plan.is_some());
     if args.output != Format::Text {
         let documents: Vec<_> = all.iter().map(|(id, state)| document(id, state)).collect();
         output::json(&json!(documents))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conveyor_engine::{Config, Metrics, Shutdown, Summary};
 use conveyor_model::connector::Registry;
-use conveyor_model::log::{Command, Outcome, Phase};
+use conveyor_model::log::{Command, Outcome};
 use conveyor_model::plan::Plan;
 use conveyor_model::{Error, PipelineId, Result};
 use futures::future::join_all;
@@ -113,9 +113,6 @@ async fn accept_plan(node: &Node, plan: &Plan, args: &RunArgs) -> Result<u64> {
             )
             .in_pipeline(id)
             .help("--accept-state-loss goes on without it, --reset starts anew, `plan` shows the details"));
-        }
-        if state.phase == Phase::Finished && old == *plan {
-            tracing::info!("pipeline {id} has finished before; --reset runs it anew");
         }
     }
     node.put_plan(plan, state.version).await

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
-use conveyor_model::plan::{Mode, Node, NodeInput, Plan, Retry, SourcePlan};
+use conveyor_model::plan::{Mode, Node, NodeInput, NodeOutput, Plan, Retry, SourcePlan};
 use conveyor_model::predicate::Predicate;
 use conveyor_model::{Error, NodeId, PipelineId, Result};
 
@@ -89,6 +89,15 @@ pub fn derive(plan: &Plan, entry: &Entry, id: PipelineId, file: String) -> Resul
     let mut derived = below(plan, first);
     derived.pipeline = id;
     derived.mode = Mode::Job;
+    for node in &mut derived.nodes {
+        if let NodeOutput::Sink(sink) = &mut node.output
+            && let Some(settings) = sink.config.as_object_mut()
+            && sink.connector == "file"
+        {
+            // A sink that makes one file has made it: a replay adds to it.
+            settings.insert("existing".to_string(), "append".into());
+        }
+    }
     // All rows of a replay have failed before: how many fail again says nothing about the data that flows.
     derived.dlq.max_ratio = 1.0;
     Ok(derived)

@@ -14,7 +14,7 @@ use conveyor_model::{Epoch, Error, Incarnation, Kind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Layout, STAGING};
-use super::sink_config::SinkPlan;
+use super::sink_config::{Existing, SinkPlan};
 use super::store::locate;
 use super::target::Target;
 
@@ -147,6 +147,17 @@ impl FileCommitter {
         }
     }
 
+    /// Refuses to replace a file that no run of this sink has made.
+    async fn check_free(&self) -> Result<()> {
+        let Some(name) = &self.plan.single else { return Ok(()) };
+        if self.plan.config.existing == Existing::Error && self.target.exists(name).await? {
+            return Err(Error::bad_input("target-exists", "the file that the sink is to make is there already")
+                .in_split(self.target.display(name))
+                .help("move it away, or set `existing: append` or `existing: replace`"));
+        }
+        Ok(())
+    }
+
     async fn apply(&mut self, epoch: Epoch, staged: &[StagedRef], last: bool) -> Result<()> {
         let newest = self.newest().await?;
         if newest.is_some_and(|(newest, _)| newest >= epoch) {
@@ -223,9 +234,17 @@ impl FileCommitter {
     /// Makes one file of all parts, in single-file mode.
     async fn join(&self, staged: &[StagedRef]) -> Result<Option<String>> {
         let Some(name) = &self.plan.single else { return Ok(None) };
-        let parts = self.parts(staged, None).await?;
+        let mut parts = self.parts(staged, None).await?;
         fail::fail_point!("file-join-before");
-        let head = super::encode::head(&self.plan)?;
+        let mut head = super::encode::head(&self.plan)?;
+        if self.plan.config.existing == Existing::Append {
+            let base = self.layout.base();
+            // A base from before a crash stands: the file itself may hold this run's rows by now.
+            if self.target.exists(&base).await? || self.target.keep(name, &base).await? {
+                parts.insert(0, base);
+                head.clear();
+            }
+        }
         self.target.concatenate(head, &parts, &self.layout.scratch(), name).await?;
         fail::fail_point!("file-join-after");
         Ok(Some(name.clone()))
@@ -239,6 +258,7 @@ impl FileCommitter {
         let of_last: Vec<StagedRef> = Vec::new();
         let mut parts = self.parts(&of_last, Some(last)).await?;
         parts.extend(self.entry(last).await?.files.into_iter().map(|f| f.path));
+        parts.push(self.layout.base());
         for part in parts {
             fail::fail_point!("file-clean-before-delete");
             self.target.delete(&part).await?;
@@ -274,6 +294,9 @@ impl FileCommitter {
 impl Committer for FileCommitter {
     async fn ledger(&mut self) -> Result<Option<Epoch>> {
         let newest = self.newest().await.map_err(|e| e.at(&self.context.name))?;
+        if newest.is_none() {
+            self.check_free().await.map_err(|e| e.at(&self.context.name))?;
+        }
         Ok(newest.map(|(epoch, _)| epoch))
     }
 

@@ -6,6 +6,7 @@
 //! out/_conveyor/staging/9f86d081-2-0-3.staged               staged: hash, incarnation, subtask, number
 //! out/_conveyor/default.flights.late/manifests/7.json       ledger: epoch
 //! out/_conveyor/default.flights.late/parts/….part           committed parts of one file
+//! out/_conveyor/default.flights.late/parts/base.part        what was in it before, with `existing: append`
 //! ```
 
 use conveyor_model::sink::SinkContext;
@@ -91,6 +92,11 @@ impl Layout {
     /// The ledger's entry of an epoch.
     pub(crate) fn manifest(&self, epoch: Epoch) -> String {
         format!("{}/manifests/{epoch}.json", self.home)
+    }
+
+    /// What was in the one file before the run, where the run's rows are added to it.
+    pub(crate) fn base(&self) -> String {
+        format!("{}/parts/base.part", self.home)
     }
 
     /// Where one file is put together before it appears.

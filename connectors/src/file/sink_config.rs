@@ -29,6 +29,19 @@ pub(crate) enum Codec {
     Lz4,
 }
 
+/// What happens to a file that is there before the first run of a sink that makes one file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Existing {
+    /// The pipeline does not start.
+    #[default]
+    Error,
+    /// Rows are added behind its own.
+    Append,
+    /// It is replaced when the job finishes.
+    Replace,
+}
+
 /// Settings as written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,6 +63,8 @@ pub(crate) struct SinkConfig {
     delimiter: Option<String>,
     quote: Option<String>,
     pub(crate) bytes_per_second: Option<u64>,
+    #[serde(default)]
+    pub(crate) existing: Existing,
     /// Where the files go.
     #[serde(flatten)]
     pub(crate) store: StoreOptions,
@@ -289,6 +304,12 @@ pub(crate) fn fields() -> Vec<FieldSpec> {
         ),
         field("delimiter", FieldKind::Text, Some(","), "Character between CSV fields."),
         field("quote", FieldKind::Text, Some("\""), "Character around CSV fields that need it."),
+        field(
+            "existing",
+            FieldKind::OneOf(&["error", "append", "replace"]),
+            Some("error"),
+            "What to do with a file that another run has left where this sink is to make one file.",
+        ),
         field("bytesPerSecond", FieldKind::Size, None, "Limit on what each subtask writes."),
     ];
     fields.extend(super::config::store_fields());

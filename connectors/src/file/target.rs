@@ -260,6 +260,31 @@ impl Target {
         }
     }
 
+    /// Gives the object `from` a second name that later changes of `from` do not reach. False if there is no `from`.
+    ///
+    /// # Errors
+    /// When the target cannot be written.
+    pub(crate) async fn keep(&self, from: &str, to: &str) -> Result<bool> {
+        match self {
+            Target::Local(root) => {
+                let from = root.join(from);
+                // Published files are replaced as a whole and never written into: a second name keeps this version.
+                aside(root.join(to), move |to| match fs::hard_link(&from, to) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+                    linked => linked.map(|()| true),
+                })
+                .await
+            }
+            Target::Remote(store, prefix) => {
+                let path = join(prefix, from);
+                match store.objects.copy(&path, &join(prefix, to)).await {
+                    Err(object_store::Error::NotFound { .. }) => Ok(false),
+                    copied => copied.map(|()| true).map_err(|e| store_error(e, &store.url(&path))),
+                }
+            }
+        }
+    }
+
     /// Writes `head` and then the objects `parts` into one object `to`, which appears whole or not at all.
     ///
     /// # Errors

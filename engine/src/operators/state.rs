@@ -68,16 +68,13 @@ impl Snapshot {
         if written != form || !same_columns(&found, schema) {
             return Err(other_form(form, &written));
         }
+        let plain = Arc::new(found.as_ref().clone().with_metadata(HashMap::new()));
         let rows = reader
-            .map(|rows| rows.and_then(|rows| rows.with_schema(plain(&found))))
+            .map(|rows| rows.and_then(|rows| RecordBatch::try_new(plain.clone(), rows.columns().to_vec())))
             .collect::<Result<_, _>>()
             .map_err(damaged)?;
-        Ok(Self { form, facts, schema: plain(&found), rows })
+        Ok(Self { form, facts, schema: plain, rows })
     }
-}
-
-fn plain(schema: &Schema) -> SchemaRef {
-    Arc::new(schema.clone().with_metadata(HashMap::new()))
 }
 
 fn same_columns(a: &Schema, b: &Schema) -> bool {

@@ -1,1 +1,62 @@
-//! The suite that every connector has to pass.
+//! The suite that every connector has to pass. It panics with what went wrong, as tests do, and is public so that
+//! connectors of third parties can be run through it (cargo feature `conformance`).
+//!
+//! ```ignore
+//! #[tokio::test]
+//! async fn my_source_conforms() {
+//!     let case = SourceCase::new(Arc::new(MySource), json!({"table": "t"})).expect_rows(1000);
+//!     conformance::check_source(&case).await;
+//! }
+//! ```
+
+mod sink;
+mod source;
+
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use conveyor_model::Clock;
+
+pub use sink::{SinkCase, check_sink};
+pub use source::{SourceCase, check_source};
+
+/// A clock for tests: real monotonic time, and a wall clock that starts at the same moment in every run.
+#[derive(Debug)]
+pub struct TestClock(Instant);
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for TestClock {
+    fn wall_us(&self) -> i64 {
+        1_767_225_600_000_000 + i64::try_from(self.0.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn monotonic_us(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Rows as text, one a row, `column=value` joined by `|`.
+///
+/// # Panics
+/// If a column cannot be shown.
+pub fn show(rows: &RecordBatch) -> Vec<String> {
+    let options = FormatOptions::default().with_null("null");
+    let schema = rows.schema();
+    let columns: Vec<_> = rows
+        .columns()
+        .iter()
+        .map(|c| ArrayFormatter::try_new(c, &options).expect("every column can be shown"))
+        .collect();
+    let row = |i: usize| {
+        let values =
+            schema.fields().iter().zip(&columns).map(|(f, c)| format!("{}={}", f.name(), c.value(i)));
+        values.collect::<Vec<_>>().join("|")
+    };
+    (0..rows.num_rows()).map(row).collect()
+}

@@ -28,6 +28,15 @@ pub mod secret;
 mod settings;
 #[cfg(feature = "stdio")]
 pub mod stdio;
+#[cfg(all(
+    test,
+    feature = "blackhole",
+    feature = "console",
+    feature = "file",
+    feature = "generator",
+    feature = "stdio"
+))]
+mod tests;
 
 use std::sync::Arc;
 

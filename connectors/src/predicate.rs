@@ -125,7 +125,7 @@ fn strict() -> CastOptions<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Int8Array, record_batch};
+    use arrow::array::Int8Array;
 
     fn mask(condition: Condition, rows: &RecordBatch) -> Vec<bool> {
         let mask = evaluate(&Predicate { all: vec![condition] }, rows).unwrap();
@@ -151,7 +151,9 @@ mod tests {
 
     #[test]
     fn conditions_are_joined_by_and() {
-        let rows = record_batch!(("t", Utf8, ["x", "y", "z"]), ("f", Float64, [1.5, 2.5, 3.5])).unwrap();
+        let text: ArrayRef = Arc::new(StringViewArray::from(vec!["x", "y", "z"]));
+        let float: ArrayRef = Arc::new(Float64Array::from(vec![1.5, 2.5, 3.5]));
+        let rows = RecordBatch::try_from_iter([("t", text), ("f", float)]).unwrap();
         let all = Predicate {
             all: vec![
                 compare_with("t", Comparison::GtEq, Literal::Text("y".into())),

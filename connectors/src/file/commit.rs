@@ -151,9 +151,12 @@ impl FileCommitter {
     async fn check_free(&self) -> Result<()> {
         let Some(name) = &self.plan.single else { return Ok(()) };
         if self.plan.config.existing == Existing::Error && self.target.exists(name).await? {
-            return Err(Error::bad_input("target-exists", "the file that the sink is to make is there already")
-                .in_split(self.target.display(name))
-                .help("move it away, or set `existing: append` or `existing: replace`"));
+            return Err(Error::bad_input(
+                "target-exists",
+                "the file that the sink is to make is there already",
+            )
+            .in_split(self.target.display(name))
+            .help("move it away, or set `existing: append` or `existing: replace`"));
         }
         Ok(())
     }

@@ -154,7 +154,12 @@ async fn sample(
     let mut stream = decompress(file, compression, config.limits());
     let mut sample = Vec::new();
     while let Some(piece) = stream.next().await {
-        sample.extend_from_slice(&piece?);
+        match piece {
+            Ok(piece) => sample.extend_from_slice(&piece),
+            // What came before the damage is a sample too; reading the file will tell of the damage.
+            Err(_) if !sample.is_empty() => return Ok((sample, false)),
+            Err(e) => return Err(e),
+        }
         if sample.len() as u64 >= SAMPLE {
             return Ok((sample, false));
         }

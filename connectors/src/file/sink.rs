@@ -61,6 +61,8 @@ pub(crate) struct FileSink {
     clock: u64,
     bytes: u64,
     pace: Pace,
+    /// A write has failed: rows of this epoch may be gone, so that only a restart from the last commit helps.
+    broken: bool,
 }
 
 impl FileSink {
@@ -84,6 +86,7 @@ impl FileSink {
             clock: 0,
             bytes: 0,
             pace: Pace::new(bytes_per_second),
+            broken: false,
         })
     }
 
@@ -167,40 +170,16 @@ fn unreachable_folder() -> Error {
 #[async_trait]
 impl Sink for FileSink {
     async fn write(&mut self, batch: Batch) -> Result<Refused> {
-        let rows = batch.rows();
-        if rows.num_rows() == 0 {
-            return Ok(Refused::new());
-        }
-        let written = async {
-            let failed = |e| Error::runtime("project-failed", "columns could not be taken").because(e);
-            let in_file = rows.project(&self.plan.file_columns).map_err(failed)?;
-            if self.plan.partition_columns.is_empty() {
-                return self.write_to("", &in_file).await;
-            }
-            let names: Vec<&str> = self
-                .plan
-                .partition_columns
-                .iter()
-                .map(|&i| self.context.schema.field(i).name().as_str())
-                .collect();
-            let columns: Vec<_> =
-                self.plan.partition_columns.iter().map(|&i| rows.column(i).clone()).collect();
-            let groups = partition::group(&names, &columns)?;
-            let mut refused = Refused::new();
-            for (folder, indices) in groups {
-                let part = take_record_batch(&in_file, &indices).map_err(failed)?;
-                let of_part = self.write_to(&folder, &part).await?;
-                refused.extend(of_part.into_iter().map(|(row, error)| (indices.value(row) as usize, error)));
-            }
-            refused.sort_by_key(|r| r.0);
-            Ok(refused)
-        };
-        let result = written.await;
-        result.map_err(|e: Error| e.at(&self.context.name))
+        self.check_broken()?;
+        let written = self.write_batch(batch.rows()).await;
+        self.broken = written.is_err();
+        written.map_err(|e| e.at(&self.context.name))
     }
 
     async fn prepare(&mut self, epoch: Epoch) -> Result<Vec<StagedRef>> {
+        self.check_broken()?;
         let staged = self.stage(epoch).await;
+        self.broken = staged.is_err();
         staged.map_err(|e| e.at(&self.context.name))
     }
 
@@ -210,6 +189,42 @@ impl Sink for FileSink {
 }
 
 impl FileSink {
+    fn check_broken(&self) -> Result<()> {
+        if !self.broken {
+            return Ok(());
+        }
+        let e = Error::runtime(
+            "sink-broken",
+            "an earlier write has failed, so rows of this epoch may be missing",
+        );
+        Err(e
+            .at(&self.context.name)
+            .help("the pipeline has to go on from its last committed epoch: start it again"))
+    }
+
+    async fn write_batch(&mut self, rows: &RecordBatch) -> Result<Refused> {
+        if rows.num_rows() == 0 {
+            return Ok(Refused::new());
+        }
+        let failed = |e| Error::runtime("project-failed", "columns could not be taken").because(e);
+        let in_file = rows.project(&self.plan.file_columns).map_err(failed)?;
+        if self.plan.partition_columns.is_empty() {
+            return self.write_to("", &in_file).await;
+        }
+        let schema = self.context.schema.clone();
+        let names: Vec<&str> =
+            self.plan.partition_columns.iter().map(|&i| schema.field(i).name().as_str()).collect();
+        let columns: Vec<_> = self.plan.partition_columns.iter().map(|&i| rows.column(i).clone()).collect();
+        let mut refused = Refused::new();
+        for (folder, indices) in partition::group(&names, &columns)? {
+            let part = take_record_batch(&in_file, &indices).map_err(failed)?;
+            let of_part = self.write_to(&folder, &part).await?;
+            refused.extend(of_part.into_iter().map(|(row, error)| (indices.value(row) as usize, error)));
+        }
+        refused.sort_by_key(|r| r.0);
+        Ok(refused)
+    }
+
     async fn stage(&mut self, epoch: Epoch) -> Result<Vec<StagedRef>> {
         let mut folders: Vec<String> = self.open.keys().cloned().collect();
         folders.sort_unstable();

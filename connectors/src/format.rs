@@ -32,6 +32,8 @@ mod text_number;
 mod text_predicate;
 mod text_record;
 mod text_scan;
+#[cfg(test)]
+mod text_testing;
 mod text_time;
 mod text_write;
 
@@ -131,7 +133,8 @@ pub struct RejectedRecord {
     pub offset: u64,
     /// Why.
     pub error: RowError,
-    /// Its bytes without the line end; of an overlong record the first [`OVERLONG_KEPT`].
+    /// Its bytes without the line end; of an overlong record the first [`OVERLONG_KEPT`] (or
+    /// `max_record_bytes`, if that is less).
     pub bytes: Vec<u8>,
 }
 

@@ -20,6 +20,8 @@
 mod decoder;
 mod encoder;
 mod fields;
+#[cfg(test)]
+mod tests;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;

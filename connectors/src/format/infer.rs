@@ -6,6 +6,8 @@
 
 mod csv;
 mod json;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -123,7 +125,9 @@ fn declare(inferred: Fields, declared: &[FieldRef], add: bool) -> Result<SchemaR
             None => {
                 let names: Vec<_> = inferred.iter().map(|f| f.name().as_str()).collect();
                 let message = format!("there is no column `{}` among {}", field.name(), names.join(", "));
-                return Err(Error::bad_input("unknown-column", message).help("declare columns that the file has"));
+                return Err(
+                    Error::bad_input("unknown-column", message).help("declare columns that the file has")
+                );
             }
         }
     }
@@ -147,7 +151,8 @@ pub(super) fn lines(declared: &[FieldRef]) -> Result<Inferred> {
     let line = Fields::from(vec![Field::new(COLUMN, DataType::Utf8View, true)]);
     let schema = declare(line, declared, false)?;
     if Kind::of(schema.field(0).data_type()) != Kind::Text {
-        let message = format!("the column `{COLUMN}` of plain lines is text, not {}", schema.field(0).data_type());
+        let message =
+            format!("the column `{COLUMN}` of plain lines is text, not {}", schema.field(0).data_type());
         return Err(Error::bad_input("lines-schema", message).help("cast it in a step"));
     }
     Ok(Inferred { schema, notes: Vec::new() })

@@ -23,8 +23,10 @@ fn one_text_column(schema: &SchemaRef) -> Result<()> {
     match schema.fields().as_ref() {
         [field] if Kind::of(field.data_type()) == Kind::Text => Ok(()),
         _ => {
-            let message = format!("plain lines are one column of text, not {} columns", schema.fields().len());
-            Err(Error::bad_input("lines-schema", message).help("select one text column, or use another format"))
+            let message =
+                format!("plain lines are one column of text, not {} columns", schema.fields().len());
+            Err(Error::bad_input("lines-schema", message)
+                .help("select one text column, or use another format"))
         }
     }
 }
@@ -47,7 +49,7 @@ impl Decoder {
 
     fn line(&mut self, text: &[u8], start: usize, end: usize, position: u64) {
         let line = text[start..end].strip_suffix(b"\r").unwrap_or(&text[start..end]);
-        if line.len() > self.records.max_record_bytes {
+        if end - start > self.records.max_record_bytes {
             return self.records.reject_overlong(position, line);
         }
         let cell = Cell::Text(Span::new(start, start + line.len(), false));

@@ -24,6 +24,8 @@ mod decoder;
 mod encoder;
 mod keys;
 mod nested;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use decoder::Decoder;

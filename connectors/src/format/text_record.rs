@@ -177,7 +177,8 @@ impl Records {
     /// Keeps the first bytes of a record that is too long.
     pub(super) fn reject_overlong(&mut self, offset: u64, bytes: &[u8]) {
         let message = format!("the record is longer than {} bytes", self.max_record_bytes);
-        let kept = &bytes[..bytes.len().min(OVERLONG_KEPT)];
+        // No more than is there wherever the input is cut.
+        let kept = &bytes[..bytes.len().min(OVERLONG_KEPT).min(self.max_record_bytes)];
         self.reject(offset, RowError::new("record-too-long", message), kept);
     }
 

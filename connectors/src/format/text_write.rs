@@ -9,7 +9,10 @@ const SHOWN: usize = 60;
 pub(super) fn shown(value: &[u8]) -> String {
     let cut = &value[..value.len().min(SHOWN)];
     let text = String::from_utf8_lossy(cut);
-    let text = text.escape_debug();
+    let text: String = text
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] })
+        .collect();
     if value.len() > SHOWN { format!("`{text}…`") } else { format!("`{text}`") }
 }
 

@@ -134,7 +134,7 @@ impl TextDecoder for Decoder {
             };
             let line = strip(text, at, end);
             let comment = self.record.csv.comment;
-            if line.len() > self.records.max_record_bytes {
+            if end - at > self.records.max_record_bytes {
                 self.records.reject_overlong(position, line);
             } else if !line.is_empty() && (comment.is_none() || comment != line.first().copied()) {
                 let outcome = self.record.read(&mut self.records, text, at, at + line.len(), position);
@@ -282,7 +282,9 @@ fn convert(kind: Kind, value: &[u8]) -> Option<Cell> {
             _ if value.eq_ignore_ascii_case(b"false") => Some(Cell::Bool(false)),
             _ => None,
         },
-        Kind::Unsigned => whole(value).ok().filter(|v| (0..=i128::from(u64::MAX)).contains(v)).map(Cell::Wide),
+        Kind::Unsigned => {
+            whole(value).ok().filter(|v| (0..=i128::from(u64::MAX)).contains(v)).map(Cell::Wide)
+        }
         Kind::Decimal(precision, scale) => decimal(value, precision, scale).ok().map(Cell::Wide),
         Kind::Text | Kind::Other => None,
     }

@@ -143,7 +143,8 @@ impl Encoder {
 #[inline(always)]
 fn write_text(csv: &CsvOptions, text: &[u8], pen: &mut Pen) -> bool {
     let special = |b: &u8| matches!(*b, b'\n' | b'\r') || *b == csv.delimiter || csv.quote == Some(*b);
-    let reads_as_null = text == csv.null_text.as_bytes() || csv.null_values.iter().any(|n| n.as_bytes() == text);
+    let reads_as_null =
+        text == csv.null_text.as_bytes() || csv.null_values.iter().any(|n| n.as_bytes() == text);
     let comment = csv.comment.is_some() && csv.comment == text.first().copied();
     let escapes = csv.escape.is_some_and(|e| text.contains(&e));
     if !(text.is_empty() || reads_as_null || comment || escapes || text.iter().any(special)) {

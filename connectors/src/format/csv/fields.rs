@@ -69,7 +69,10 @@ impl<'a> Fields<'a> {
                 self.done = true;
                 return Err(Malformed::Open);
             };
-            if b == quote && self.text[..self.end].get(at + 1) == Some(&quote) && self.csv.escape != Some(quote) {
+            if b == quote
+                && self.text[..self.end].get(at + 1) == Some(&quote)
+                && self.csv.escape != Some(quote)
+            {
                 escaped = true;
                 at += 2;
             } else if b == quote {
@@ -81,8 +84,7 @@ impl<'a> Fields<'a> {
                 at += 1;
             }
         }
-        let field =
-            Field { start, end: at, quoted: true, escaped, ascii: self.text[start..at].is_ascii() };
+        let field = Field { start, end: at, quoted: true, escaped, ascii: self.text[start..at].is_ascii() };
         match self.text[..self.end].get(at + 1) {
             None => self.behind(self.end),
             Some(b) if *b == self.csv.delimiter => self.behind(at + 1),

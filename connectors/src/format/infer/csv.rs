@@ -34,7 +34,8 @@ fn values(csv: &CsvOptions, line: &[u8]) -> Option<Vec<(Vec<u8>, bool)>> {
 /// # Errors
 /// `BadInput` if the header is not UTF-8, its quotes are wrong, or two columns have the same name.
 pub(in super::super) fn header_names(csv: &CsvOptions, line: &[u8]) -> Result<Vec<String>> {
-    let broken = |why: String| Error::bad_input("csv-header", why).help("mend the header, or set `header: false`");
+    let broken =
+        |why: String| Error::bad_input("csv-header", why).help("mend the header, or set `header: false`");
     let values = values(csv, line).ok_or_else(|| broken("the quotes of the header are wrong".into()))?;
     let mut seen = HashSet::new();
     let mut names = Vec::with_capacity(values.len());

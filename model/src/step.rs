@@ -158,7 +158,7 @@ pub enum MaskMethod {
     },
     /// SHA-256 (HMAC with a key) in hex of the value's text: equal values stay equal.
     Hash,
-    /// All but the last `keep` characters become `*`.
+    /// All but the last `keep` characters become `*`; a value of no more than that is hidden whole.
     Partial {
         /// Characters that stay.
         keep: u32,

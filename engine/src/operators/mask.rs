@@ -62,8 +62,8 @@ impl Mask {
             MaskMethod::Redact { with } if is_text(values.data_type()) => redact(values, with),
             MaskMethod::Redact { .. } => new_null_array(values.data_type(), values.len()),
             MaskMethod::Partial { keep } => map_text(&as_text(values)?, |text, to| partial(text, *keep, to)),
-            MaskMethod::Hash => self.digests(values, |digest, to| hex(digest, to))?,
-            MaskMethod::Tokenize => self.digests(values, |digest, to| token(digest, to))?,
+            MaskMethod::Hash => self.digests(values, hex)?,
+            MaskMethod::Tokenize => self.digests(values, token)?,
         })
     }
 

@@ -88,6 +88,7 @@ fn a_state_of_version_1_is_read_for_ever() {
     let mut out = Emitter::default();
     operator.on_batch(rows(&[("a", Some(2000)), ("b", Some(2000)), ("c", Some(2000))]), &mut out).unwrap();
     assert_eq!(out.take_counts(), (2, 0), "`a` and `b` are remembered, `c` is not");
+    assert_eq!(out.take_batches()[0].origin().get(0).position, 2);
 
     let mut operator = build_alone(&merge(1 << 20)).unwrap();
     operator.restore(&[Bytes::from_static(include_bytes!("merge-1.golden"))]).unwrap();

@@ -26,6 +26,7 @@ pub use source::{SourceCase, check_source};
 pub struct TestClock(Instant);
 
 impl Default for TestClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that tests hand in")]
     fn default() -> Self {
         Self(Instant::now())
     }

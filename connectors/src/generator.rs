@@ -254,7 +254,8 @@ impl GeneratorSource {
         let behind = start + rows as u64;
         let lane = &mut self.lanes[lane];
         // The lane's next block lies behind those of all other lanes.
-        lane.next = if behind % BLOCK == 0 { behind.saturating_add(BLOCK * (LANES - 1)) } else { behind };
+        lane.next =
+            if behind.is_multiple_of(BLOCK) { behind.saturating_add(BLOCK * (LANES - 1)) } else { behind };
         self.made += rows as u64;
         let source = self.context.name.clone();
         let origin = Origin::new(source, "generator".into(), RowIds::Range { start, len: rows });

@@ -28,8 +28,8 @@ pub mod secret;
 mod settings;
 #[cfg(feature = "stdio")]
 pub mod stdio;
+#[cfg(test)]
 #[cfg(all(
-    test,
     feature = "blackhole",
     feature = "console",
     feature = "file",

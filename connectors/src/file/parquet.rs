@@ -297,9 +297,9 @@ fn selected(
     let mut ranges = Vec::new();
     for &group in kept {
         let rows = first_rows[group + 1] - first_rows[group];
-        let skip = start.saturating_sub(first_rows[group]);
+        let left = start.saturating_sub(first_rows[group])..rows;
         let pages = prune::pages(metadata, predicate, group);
-        for range in prune::intersect(&pages, &[skip..rows]) {
+        for range in prune::intersect(&pages, std::slice::from_ref(&left)) {
             ranges.push((before + range.start) as usize..(before + range.end) as usize);
         }
         before += rows;

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn ranges_intersect() {
-        assert_eq!(intersect(&[0..5, 8..10], &[3..9]), [3..5, 8..9]);
-        assert_eq!(intersect(&[0..5], &[5..9]), []);
+        assert_eq!(intersect(&[0..5, 8..10], &[3..6, 7..9]), [3..5, 8..9]);
+        assert_eq!(intersect(&[0..5, 6..7], &[5..6, 8..9]), []);
     }
 }

@@ -143,7 +143,7 @@ fn auction(seed: u64, event: u64, salt: u64) -> u64 {
 }
 
 fn some_of(seed: u64, event: u64, salt: u64, newest: u64) -> u64 {
-    let hot = mix(seed, event, salt) % 2 == 0;
+    let hot = mix(seed, event, salt).is_multiple_of(2);
     let n =
         if hot { newest / 100 * 100 } else { newest - below(seed, event, salt + 1, newest.min(ACTIVE) + 1) };
     FIRST_ID + n

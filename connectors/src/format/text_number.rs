@@ -212,6 +212,7 @@ mod tests {
         for bad in ["", "-", ".5", "1.", "01.5", "1e", "1e+", "nan", "1e999"] {
             assert_eq!(float(bad.as_bytes(), 0), None, "{bad}");
         }
+        assert_eq!(float(b"16806794462673941505", 0).map(|f| f.0), Some(1.6806794462673943e19));
         assert_eq!(float(b"-0", 0).map(|f| f.0.to_bits()), Some((-0f64).to_bits()));
     }
 

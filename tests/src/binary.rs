@@ -12,8 +12,9 @@ use crate::workspace::{cache_dir, cargo, root};
 
 /// Path of the built binary.
 ///
-/// `--workspace` makes cargo unify features as `cargo test --workspace` does, so that nothing is compiled twice. The file
-/// is copied aside, because another build may replace cargo's own while a test runs it.
+/// `--workspace --tests` makes cargo unify features as `cargo test --workspace` does, so that nothing is compiled twice;
+/// the crash points come from this crate's dependency on the command line. The file is copied aside, because another build
+/// may replace cargo's own while a test runs it.
 ///
 /// # Errors
 /// When the build fails; the compiler's output is in the message.
@@ -27,11 +28,8 @@ fn build() -> Result<PathBuf> {
     let lock = File::create(cache.join("build.lock")).context("cannot create the build lock")?;
     lock.lock().context("cannot lock the build lock")?;
     let mut command = cargo();
-    command.args(["build", "--workspace", "--bin", "conveyorctl", "--features", "conveyor-cli/failpoints"]);
-    command.args(["--message-format", "json-render-diagnostics"]);
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
+    command.args(["build", "--workspace", "--bins", "--message-format", "json-render-diagnostics"]);
+    command.arg(if cfg!(debug_assertions) { "--tests" } else { "--release" });
     let output = command.stdin(Stdio::null()).output().context("cannot run cargo build")?;
     if !output.status.success() {
         bail!("conveyorctl does not build:\n{}", String::from_utf8_lossy(&output.stderr));

@@ -55,12 +55,12 @@ impl Decoder {
         let cell = Cell::Text(Span::new(start, start + line.len(), false));
         let cells = [cell];
         let wanted = self.records.slots.len();
-        if self.records.slots.iter().any(|s| s.tests.hold(cell, text) == Some(false)) {
+        if self.records.slots.iter().any(|s| s.tests.hold(&cell, text) == Some(false)) {
             return self.records.prune();
         }
         let pushed = self.records.push(&cells[..wanted], text, position, |slot, _, column, _| {
             check_utf8(slot, line)?;
-            column.push(Cell::Text(Span::new(start, start + line.len(), true)), text);
+            column.push(&Cell::Text(Span::new(start, start + line.len(), true)), text);
             Ok(())
         });
         if let Err(error) = pushed {

@@ -242,13 +242,13 @@ impl Column {
 
     /// Appends a plain value. `false` if the cell is not of the column's kind, in which case nothing changes.
     #[inline(always)]
-    pub(super) fn push(&mut self, cell: Cell, input: &[u8]) -> bool {
+    pub(super) fn push(&mut self, cell: &Cell, input: &[u8]) -> bool {
         match (&mut self.values, cell) {
-            (Values::Int(v), Cell::Int(x)) => v.push(x),
-            (Values::Float(v), Cell::Float(x)) => v.push(x),
+            (Values::Int(v), Cell::Int(x)) => v.push(*x),
+            (Values::Float(v), Cell::Float(x)) => v.push(*x),
             (Values::Text(v), Cell::Text(s)) => v.push(view(input, s.start, s.len, INPUT)),
-            (Values::Bool(v), Cell::Bool(x)) => v.push(x),
-            (Values::Wide(v), Cell::Wide(x)) => v.push(x),
+            (Values::Bool(v), Cell::Bool(x)) => v.push(*x),
+            (Values::Wide(v), Cell::Wide(x)) => v.push(*x),
             (_, Cell::Missing | Cell::Null) => {
                 self.push_null();
                 return true;

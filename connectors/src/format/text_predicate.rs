@@ -65,14 +65,14 @@ impl Constant {
 
     /// How the cell compares; `None` if the two have nothing in common.
     #[inline(always)]
-    fn order(&self, cell: Cell, text: &[u8]) -> Option<Ordering> {
+    fn order(&self, cell: &Cell, text: &[u8]) -> Option<Ordering> {
         Some(match (self, cell) {
             (Constant::Int(c), Cell::Int(v)) => v.cmp(c),
             (Constant::Float(c), Cell::Float(v)) => v.total_cmp(c),
             (Constant::Text(c), Cell::Text(_) | Cell::Escaped(_)) => text.cmp(c),
             (Constant::Bool(c), Cell::Bool(v)) => v.cmp(c),
             (Constant::Wide(c), Cell::Wide(v)) => v.cmp(c),
-            (Constant::Instant(c, unit), Cell::Int(v)) => nanos(from_unit(v, *unit)).cmp(c),
+            (Constant::Instant(c, unit), Cell::Int(v)) => nanos(from_unit(*v, *unit)).cmp(c),
             _ => return None,
         })
     }
@@ -80,7 +80,7 @@ impl Constant {
 
 impl Test {
     #[inline(always)]
-    fn holds(&self, cell: Cell, text: &[u8]) -> bool {
+    fn holds(&self, cell: &Cell, text: &[u8]) -> bool {
         match self {
             Test::Compare(op, constant) => match (constant.order(cell, text), op) {
                 (None, _) => false,
@@ -124,7 +124,7 @@ impl Tests {
 
     /// Whether all conditions are true for a cell; `None` if the cell holds no value of its column.
     #[inline(always)]
-    pub(super) fn hold(&self, cell: Cell, input: &[u8]) -> Option<bool> {
+    pub(super) fn hold(&self, cell: &Cell, input: &[u8]) -> Option<bool> {
         let text = match cell {
             Cell::Bad(_) => return None,
             Cell::Text(span) => span.of(input),
@@ -137,7 +137,7 @@ impl Tests {
     /// Whether all conditions are true for a text.
     pub(super) fn hold_text(&self, text: &[u8]) -> bool {
         let cell = Cell::Text(Span::new(0, text.len(), false));
-        self.0.iter().all(|t| t.holds(cell, text))
+        self.0.iter().all(|t| t.holds(&cell, text))
     }
 
     fn hold_escaped(&self, raw: &[u8]) -> Option<bool> {

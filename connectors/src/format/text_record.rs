@@ -151,12 +151,12 @@ impl Records {
     ) -> Result<(), RowError> {
         for done in 0..self.columns.len() {
             let (slot, column) = &mut self.columns[done];
-            let cell = cells[*slot];
+            let cell = &cells[*slot];
             let plain = !matches!(cell, Cell::Text(Span { ascii: false, .. }));
             if plain && column.push(cell, input) {
                 continue;
             }
-            let failed = resolve(&self.slots[*slot], cell, column, &mut self.side);
+            let failed = resolve(&self.slots[*slot], *cell, column, &mut self.side);
             if let Err(error) = failed {
                 let rows = self.at.len();
                 self.columns.iter_mut().for_each(|(_, c)| c.truncate(rows));

@@ -175,7 +175,7 @@ impl Record {
         if records.filtered {
             for (at, slot) in records.slots.iter().enumerate().filter(|(_, slot)| !slot.tests.is_empty()) {
                 self.cells[at] = self.cell(slot.kind, self.fields[at], text);
-                match self.hold(slot, self.cells[at], text) {
+                match self.hold(slot, &self.cells[at], text) {
                     Some(true) => {}
                     Some(false) => return Ok(false),
                     None => failed = failed.or(Some(at)),
@@ -239,7 +239,7 @@ impl Record {
         self.csv.null_values.iter().any(|n| n.as_bytes() == value)
     }
 
-    fn hold(&self, slot: &Slot, cell: Cell, text: &[u8]) -> Option<bool> {
+    fn hold(&self, slot: &Slot, cell: &Cell, text: &[u8]) -> Option<bool> {
         match cell {
             Cell::Escaped(span) => {
                 let mut value = Vec::new();
@@ -302,7 +302,7 @@ fn resolve(
     match cell {
         Cell::Text(span) => {
             check_utf8(slot, span.of(text))?;
-            column.push(Cell::Text(Span { ascii: true, ..span }), text);
+            column.push(&Cell::Text(Span { ascii: true, ..span }), text);
         }
         Cell::Escaped(span) => {
             check_utf8(slot, span.of(text))?;

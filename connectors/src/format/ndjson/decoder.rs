@@ -34,35 +34,43 @@ enum Outcome {
     Rejected(RowError),
 }
 
-/// A line that cannot be read.
-pub(super) enum Fault {
-    Syntax(usize, &'static str),
-    Depth(usize),
-    KeyUtf8(usize),
+/// A line that cannot be read. Boxed, so that results of hot functions fit into registers.
+#[derive(Debug)]
+pub(super) struct Fault(Box<(Broken, usize)>);
+
+#[derive(Debug)]
+enum Broken {
+    Syntax(&'static str),
+    Depth,
+    KeyUtf8,
 }
 
 impl From<SkipError> for Fault {
+    #[cold]
     fn from(error: SkipError) -> Self {
         match error {
-            SkipError::Syntax(at) => Fault::Syntax(at, "a value that does not end"),
-            SkipError::Depth(at) => Fault::Depth(at),
+            SkipError::Syntax(at) => Fault::syntax(at, "a value that does not end"),
+            SkipError::Depth(at) => Fault(Box::new((Broken::Depth, at))),
         }
     }
 }
 
 impl Fault {
+    fn syntax(at: usize, what: &'static str) -> Self {
+        Self(Box::new((Broken::Syntax(what), at)))
+    }
+
+    /// The error, with the byte within the line that starts at `start`.
     fn error(self, start: usize) -> RowError {
-        match self {
-            Fault::Syntax(at, what) => {
-                RowError::new("json-syntax", format!("broken JSON at byte {}: {what}", at - start + 1))
+        let (broken, at) = *self.0;
+        let at = at - start + 1;
+        match broken {
+            Broken::Syntax(what) => RowError::new("json-syntax", format!("broken JSON at byte {at}: {what}")),
+            Broken::Depth => {
+                let message = format!("a value nests deeper than {MAX_DEPTH} at byte {at}");
+                RowError::new("json-depth", message)
             }
-            Fault::Depth(at) => {
-                let at = at - start + 1;
-                RowError::new("json-depth", format!("a value nests deeper than {MAX_DEPTH} at byte {at}"))
-            }
-            Fault::KeyUtf8(at) => {
-                RowError::new("invalid-utf8", format!("a key is not UTF-8 at byte {}", at - start + 1))
-            }
+            Broken::KeyUtf8 => RowError::new("invalid-utf8", format!("a key is not UTF-8 at byte {at}")),
         }
     }
 }
@@ -161,7 +169,7 @@ impl Line {
             Err(fault) => return Outcome::Rejected(fault.error(start)),
         }
         if text[end - 1] != b'}' {
-            return Outcome::Rejected(Fault::Syntax(end, "the object does not end").error(start));
+            return Outcome::Rejected(Fault::syntax(end, "the object does not end").error(start));
         }
         if records.filtered
             && let Some(outcome) = self.verdict(records, text)
@@ -200,10 +208,10 @@ impl Line {
                 continue;
             }
             let wants = &records.slots[slot];
-            let (cell, next) = read_value(wants.kind, text, value, !wants.tests.is_empty())?;
-            self.cells[slot] = cell;
-            at = next;
-            if !wants.tests.is_empty() && wants.tests.hold(cell, text) == Some(false) {
+            let cell = &mut self.cells[slot];
+            let tested = !wants.tests.is_empty();
+            at = read_value(wants.kind, text, value, tested, cell)?;
+            if tested && wants.tests.hold(cell, text) == Some(false) {
                 return Ok(false);
             }
             found += 1;
@@ -226,31 +234,31 @@ impl Line {
         match (byte(text, at), first) {
             (b'{', true) | (b',', false) => {}
             (b'}', false) => return self.end(text, at),
-            (_, true) => return Err(Fault::Syntax(at, "a record must be an object")),
-            (_, false) => return Err(Fault::Syntax(at, "expected `,` or `}`")),
+            (_, true) => return Err(Fault::syntax(at, "a record must be an object")),
+            (_, false) => return Err(Fault::syntax(at, "expected `,` or `}`")),
         }
         at = blanks(text, at + 1);
         if first && byte(text, at) == b'}' {
             return self.end(text, at);
         }
         if byte(text, at) != b'"' {
-            return Err(Fault::Syntax(at, "expected a key"));
+            return Err(Fault::syntax(at, "expected a key"));
         }
-        let end = string_end(text, at + 1).map_err(|at| Fault::Syntax(at, "a key that does not end"))?;
+        let end = string_end(text, at + 1).map_err(|at| Fault::syntax(at, "a key that does not end"))?;
         let raw = &text[at + 1..end.at];
         if !end.ascii && simdutf8::basic::from_utf8(raw).is_err() {
-            return Err(Fault::KeyUtf8(at + 1));
+            return Err(Fault(Box::new((Broken::KeyUtf8, at + 1))));
         }
         let slot = if end.escaped {
             let mut key = Vec::with_capacity(raw.len());
-            unescape(raw, &mut key).map_err(|(n, what)| Fault::Syntax(at + 1 + n, what))?;
+            unescape(raw, &mut key).map_err(|(n, what)| Fault::syntax(at + 1 + n, what))?;
             self.keys.slot(&key)
         } else {
             self.keys.slot(raw)
         };
         at = blanks(text, end.at + 1);
         if byte(text, at) != b':' {
-            return Err(Fault::Syntax(at, "expected `:`"));
+            return Err(Fault::syntax(at, "expected `:`"));
         }
         at = blanks(text, at + 1);
         self.keys.learn(place, &text[start..at], slot);
@@ -260,7 +268,7 @@ impl Line {
     fn end(&self, text: &[u8], at: usize) -> Result<Option<(usize, usize)>, Fault> {
         let behind = blanks(text, at + 1);
         if byte(text, behind) != b'\n' {
-            return Err(Fault::Syntax(behind, "something follows the object"));
+            return Err(Fault::syntax(behind, "something follows the object"));
         }
         Ok(None)
     }
@@ -270,7 +278,7 @@ impl Line {
     fn verdict(&self, records: &Records, text: &[u8]) -> Option<Outcome> {
         let mut rejected = None;
         for (slot, cell) in records.slots.iter().zip(&self.cells).filter(|(slot, _)| !slot.tests.is_empty()) {
-            match slot.tests.hold(*cell, text) {
+            match slot.tests.hold(cell, text) {
                 Some(true) => {}
                 Some(false) => return Some(Outcome::Pruned),
                 None if rejected.is_none() => {
@@ -284,39 +292,65 @@ impl Line {
     }
 }
 
-/// Reads the value at `at` as its column wants it: the cell and the first byte behind. `now` says that a condition
-/// needs the value at once.
+/// Reads the value at `at` as its column wants it: puts it into `cell` and returns the first byte behind. `now` says that
+/// a condition needs the value at once.
+///
+/// The cell is written in its place, part by part: built elsewhere and copied as a whole, it is loaded before its parts are
+/// stored, for which the processor waits.
 #[inline(always)]
-pub(super) fn read_value(kind: Kind, text: &[u8], at: usize, now: bool) -> Result<(Cell, usize), Fault> {
+pub(super) fn read_value(
+    kind: Kind,
+    text: &[u8],
+    at: usize,
+    now: bool,
+    cell: &mut Cell,
+) -> Result<usize, Fault> {
     match kind {
         Kind::Int(least, greatest) => {
             if let Some((value, end)) = integer(text, at)
                 && least <= value
                 && value <= greatest
             {
-                return Ok((Cell::Int(value), end));
+                *cell = Cell::Int(value);
+                return Ok(end);
             }
         }
         Kind::Float => {
             if let Some((value, end)) = float(text, at) {
-                return Ok((Cell::Float(value), end));
+                *cell = Cell::Float(value);
+                return Ok(end);
             }
         }
-        Kind::Text | Kind::Timestamp(_) | Kind::Date if byte(text, at) == b'"' => {
-            let end =
-                string_end(text, at + 1).map_err(|at| Fault::Syntax(at, "a string that does not end"))?;
+        Kind::Text if byte(text, at) == b'"' => {
+            let end = string_end(text, at + 1).map_err(unended)?;
             let span = Span::new(at + 1, end.at, end.ascii);
-            let cell = match (kind, end.escaped) {
-                (Kind::Text, false) => Cell::Text(span),
-                (Kind::Text, true) => Cell::Escaped(span),
-                _ if now => timely(kind, span.of(text)).unwrap_or(Cell::Bad(span)),
-                _ => Cell::Raw(span),
-            };
-            return Ok((cell, end.at + 1));
+            if end.escaped {
+                *cell = Cell::Escaped(span);
+            } else {
+                *cell = Cell::Text(span);
+            }
+            return Ok(end.at + 1);
+        }
+        Kind::Timestamp(_) | Kind::Date if byte(text, at) == b'"' => {
+            let end = string_end(text, at + 1).map_err(unended)?;
+            let span = Span::new(at + 1, end.at, end.ascii);
+            if now {
+                *cell = timely(kind, span.of(text)).unwrap_or(Cell::Bad(span));
+            } else {
+                *cell = Cell::Raw(span);
+            }
+            return Ok(end.at + 1);
         }
         _ => {}
     }
-    read_other(kind, text, at)
+    let (value, end) = read_other(kind, text, at)?;
+    *cell = value;
+    Ok(end)
+}
+
+#[cold]
+fn unended(at: usize) -> Fault {
+    Fault::syntax(at, "a string that does not end")
 }
 
 /// Values that are not what their column mostly holds.
@@ -362,7 +396,7 @@ fn resolve(
     match cell {
         Cell::Text(span) => {
             check_utf8(slot, span.of(text))?;
-            column.push(Cell::Text(Span { ascii: true, ..span }), text);
+            column.push(&Cell::Text(Span { ascii: true, ..span }), text);
         }
         Cell::Escaped(span) => {
             let raw = span.of(text);
@@ -380,7 +414,7 @@ fn resolve(
             column.push_other(nested::value(slot, span.of(text))?);
         }
         Cell::Raw(span) => match timely(slot.kind, span.of(text)) {
-            Some(cell) => drop(column.push(cell, text)),
+            Some(cell) => drop(column.push(&cell, text)),
             None => return Err(misfit(slot, span.of(text))),
         },
         Cell::Bad(span) => return Err(misfit(slot, span.of(text))),

@@ -112,7 +112,9 @@ fn leaf(data_type: &DataType, value: &Value) -> Option<(Cell, String)> {
         (Kind::Timestamp(_) | Kind::Date, _) => return None,
         _ => {
             let text = value.to_string();
-            (read_value(kind, text.as_bytes(), 0, false).ok()?.0, text)
+            let mut cell = Cell::Missing;
+            read_value(kind, text.as_bytes(), 0, false, &mut cell).ok()?;
+            (cell, text)
         }
     };
     match cell {
@@ -193,7 +195,7 @@ fn leaf_array(data_type: &DataType, values: &[Option<&Value>]) -> Result<ArrayRe
                 side.extend_from_slice(text.as_bytes());
                 column.push_side(&side, start);
             }
-            Some((cell, _)) if column.push(cell, &[]) => {}
+            Some((cell, _)) if column.push(&cell, &[]) => {}
             _ => column.push_null(),
         }
     }

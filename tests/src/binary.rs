@@ -38,6 +38,8 @@ fn build() -> Result<PathBuf> {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|m| m["reason"] == "compiler-artifact" && m["target"]["name"] == "conveyorctl")
+        // `--tests` makes a second executable of that name, with the unit tests of `main.rs`.
+        .filter(|m| m["profile"]["test"] == false)
         .find_map(|m| m["executable"].as_str().map(PathBuf::from))
         .context("cargo build names no executable conveyorctl")?;
     let own = cache.join(format!("conveyorctl-{}", if cfg!(debug_assertions) { "debug" } else { "release" }));

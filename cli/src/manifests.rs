@@ -9,8 +9,8 @@ use conveyor_planner::{Catalog, Compiled, Diagnostic, Document, Objects, Options
 
 use crate::args::Files;
 
-/// Largest manifest file, in bytes; the planner's limit for one document is the same.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Largest manifest file, in bytes. It may hold many documents; the planner's limit for each of them is lower.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// A compiled pipeline and what was said about it.
 #[derive(Debug)]
@@ -189,9 +189,13 @@ fn read(reader: impl Read, name: &str) -> Result<Document> {
         Error::bad_input("unreadable-manifest", "a manifest cannot be read").in_split(name).because(e)
     })?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::new(Kind::BadInput, "manifest-too-large", "a manifest file is larger than 1 MiB")
-            .in_split(name)
-            .help("split it into several files"));
+        return Err(Error::new(
+            Kind::BadInput,
+            "manifest-too-large",
+            "a manifest file is larger than 64 MiB",
+        )
+        .in_split(name)
+        .help("split it into several files"));
     }
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();

@@ -134,7 +134,14 @@ pub(crate) fn parse(file: usize, text: &str, diags: &mut Diagnostics) -> Vec<Nod
             Err(error) => {
                 let marker = error.marker();
                 let at = At { line: marker.line(), column: marker.col() + 1, ..start };
-                builder.diags.error("yaml-syntax", &at, format!("this is not YAML: {}", error.info()));
+                // The scanner has a limit of its own for what has not become an event yet.
+                let (code, what) = match error.info() {
+                    info if info.contains("recursion limit") => {
+                        ("yaml-too-deep", "nested too deep to be read")
+                    }
+                    _ => ("yaml-syntax", "this is not YAML"),
+                };
+                builder.diags.error(code, &at, format!("{what}: {}", error.info()));
                 break;
             }
         }

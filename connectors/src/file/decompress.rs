@@ -108,7 +108,7 @@ fn pump(from: &mut impl Read, url: &str, size: u64, limits: Limits, out: &Delive
 
 fn bomb(url: &str, size: u64, total: u64) -> Error {
     Error::new(
-        Kind::Exhausted,
+        Kind::BadInput,
         "decompression-limit",
         format!("{size} compressed bytes have become more than {total}: the file may be made to fill the disk or memory"),
     )

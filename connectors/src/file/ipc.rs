@@ -125,7 +125,7 @@ fn check_declared(url: &str, block: &Block, bytes: &[u8]) -> Result<()> {
     }
     if total > MAX_BATCH {
         return Err(Error::new(
-            Kind::Exhausted,
+            Kind::BadInput,
             "decompression-limit",
             format!("one record batch claims to hold {total} bytes; at most {MAX_BATCH} are read"),
         )

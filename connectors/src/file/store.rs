@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use conveyor_model::secret::{SecretRef, Secrets};
 use conveyor_model::{Error, Kind, Result};
+use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore};
@@ -146,6 +147,23 @@ fn unescape(text: &str) -> String {
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
+fn s3(bucket: &str, options: &StoreOptions, key: Option<String>, secret: Option<String>) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Some(region) = &options.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(key) = key {
+        builder = builder.with_access_key_id(key);
+    }
+    if let Some(secret) = secret {
+        builder = builder.with_secret_access_key(secret);
+    }
+    builder
+}
+
 fn remote(
     scheme: &str,
     host: &str,
@@ -166,21 +184,7 @@ fn remote(
     };
     match scheme {
         "s3" | "s3a" => {
-            let mut builder = object_store::aws::AmazonS3Builder::from_env()
-                .with_bucket_name(host)
-                .with_client_options(client);
-            if let Some(endpoint) = &options.endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            if let Some(region) = &options.region {
-                builder = builder.with_region(region);
-            }
-            if let Some(key) = key {
-                builder = builder.with_access_key_id(key);
-            }
-            if let Some(secret) = secret {
-                builder = builder.with_secret_access_key(secret);
-            }
+            let builder = s3(host, options, key, secret).with_client_options(client);
             Ok(Arc::new(builder.build().map_err(refused)?))
         }
         "gs" => {

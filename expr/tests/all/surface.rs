@@ -82,6 +82,10 @@ fn failing_rows_say_why() {
         null
     "#]],
     );
+}
+
+#[test]
+fn failing_rows_of_functions_say_why() {
     check(
         "CASE WHEN b = 0 THEN -1 ELSE a / b END",
         expect![[r#"

@@ -123,6 +123,11 @@ fn predicates_and_columns_move_into_the_source() {
         ]
     "#]]
     .assert_debug_eq(&[of(Pushdown::Prune), of(Pushdown::Exact)]);
+}
+
+#[test]
+fn nothing_is_pushed_into_a_source_with_an_event_time() {
+    let whole = pipeline("    - filter: distance > 100\n    - filter: day = 1\n    - select: [dest]");
     let timed = whole.replace("file: {path: in.csv}", "file: {path: in.csv}, eventTime: {column: time_hour}");
     expect![[r#"
         (

@@ -1,6 +1,6 @@
 //! The built-in connectors: sources, sinks and lookups that touch the world, one module and one cargo feature each.
 //!
-//! [`registry`] gives all of them by role and name. [`conformance`] is the suite that they all pass, and that connectors
+//! [`registry`] gives all of them by role and name. `conformance` (a feature of that name) is the suite that they all pass, and that connectors
 //! of third parties can be run through too.
 
 #[cfg(feature = "blackhole")]

@@ -2,6 +2,7 @@
 
 use std::io::BufReader;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -21,6 +22,10 @@ use super::split::Split;
 
 /// Length of the marker between blocks, with which a whole file ends.
 const MARKER: u64 = 16;
+
+/// Longest time in which the decoder may neither deliver rows nor take in bytes. It can spin for ever in a block whose
+/// rows are fewer than its bytes say; a store that is silent for so long has failed too.
+const STALL: Duration = Duration::from_secs(20);
 
 enum Item {
     Schema(Schema),
@@ -116,7 +121,19 @@ impl SplitReader for AvroReader {
         }
         let Some(stream) = &mut self.stream else { return Ok(Next::End) };
         loop {
-            let batch = match stream.next().await {
+            let before = stream.bytes();
+            let item = match tokio::time::timeout(STALL, stream.next()).await {
+                Ok(item) => item,
+                Err(_) if stream.bytes() != before => continue,
+                Err(_) => {
+                    let stalled = corrupt(
+                        &self.file.url,
+                        "the Avro data cannot be read on: its decoder makes no progress",
+                    );
+                    return Err(stalled.at_position(format!("row {}", self.decoded)));
+                }
+            };
+            let batch = match item {
                 Some(Ok(Item::Rows(batch))) => batch,
                 Some(Ok(Item::Schema(_))) => continue,
                 Some(Err(e)) => return Err(e.at_position(format!("row {}", self.decoded))),

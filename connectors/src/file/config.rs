@@ -120,7 +120,7 @@ pub(crate) struct SourceConfig {
 }
 
 fn default_record_bytes() -> u64 {
-    16 << 20
+    8 << 20
 }
 
 fn default_range_bytes() -> u64 {
@@ -332,7 +332,7 @@ pub(crate) fn read_fields() -> Vec<FieldSpec> {
         field(
             "maxRecordBytes",
             FieldKind::Size,
-            Some("16MiB"),
+            Some("8MiB"),
             "Longest text record; a longer one is a dead letter with its first 64 KiB.",
         ),
         field(

@@ -1,7 +1,7 @@
 //! What a running pipeline tells of itself: counters that tasks raise and anyone may read at any time.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use conveyor_model::plan::{NodeInput, NodeOutput, Partition, Plan};
 use conveyor_model::{NodeId, RowCounters, TaskId, Watermark};
@@ -95,6 +95,11 @@ impl Snapshot {
     pub fn source_rows(&self) -> u64 {
         self.nodes.iter().filter(|n| n.kind == "source").map(|n| n.counters.rows_in).sum()
     }
+
+    /// Whether every source has looked and found nothing more to read.
+    pub fn sources_idle(&self) -> bool {
+        self.nodes.iter().filter(|n| n.kind == "source").all(|n| n.idle)
+    }
 }
 
 /// One node's counters at one moment.
@@ -114,6 +119,8 @@ pub struct NodeSnapshot {
     pub bytes_read: Option<u64>,
     /// Dead letters by code.
     pub rejected: BTreeMap<String, u64>,
+    /// A source of which every subtask has found nothing more to read when it last looked.
+    pub idle: bool,
 }
 
 /// One edge's counters at one moment.
@@ -170,6 +177,7 @@ struct SubtaskMetrics {
     watermark: AtomicI64,
     total: AtomicU64,
     read: AtomicU64,
+    idle: AtomicBool,
 }
 
 impl NodeMetrics {
@@ -178,6 +186,7 @@ impl NodeMetrics {
             watermark: AtomicI64::new(i64::MIN),
             total: AtomicU64::new(UNKNOWN),
             read: AtomicU64::new(0),
+            idle: AtomicBool::new(false),
         });
         Self {
             name,
@@ -229,6 +238,11 @@ impl NodeMetrics {
         subtask.read.store(read, Relaxed);
     }
 
+    /// Says whether a source subtask's last look found nothing.
+    pub(crate) fn idle(&self, task: TaskId, idle: bool) {
+        self.subtasks[task.subtask as usize].idle.store(idle, Relaxed);
+    }
+
     fn snapshot(&self) -> NodeSnapshot {
         let counters = RowCounters {
             rows_in: self.rows_in.load(Relaxed),
@@ -251,6 +265,7 @@ impl NodeMetrics {
             bytes_total: sum(|s| &s.total),
             bytes_read: sum(|s| &s.read),
             rejected: self.rejected.lock().clone(),
+            idle: self.subtasks.iter().all(|s| s.idle.load(Relaxed)),
         }
     }
 }

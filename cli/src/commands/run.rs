@@ -155,16 +155,21 @@ async fn follow_signals(shutdown: Shutdown) {
     }
 }
 
-/// Drains once no source of any pipeline has taken in a row for `after`.
+/// Drains once every source of every pipeline has found nothing to read for `after`.
 async fn drain_when_idle(after: Duration, all: Vec<(PipelineId, Arc<Metrics>)>, drain: CancellationToken) {
-    let rows = || all.iter().map(|(_, m)| m.snapshot().source_rows()).sum::<u64>();
+    let look = || {
+        let snapshots: Vec<_> = all.iter().map(|(_, m)| m.snapshot()).collect();
+        let rows: u64 = snapshots.iter().map(|s| s.source_rows()).sum();
+        // A source that has not looked yet is not idle: a slow start must not end a run that has read nothing.
+        (snapshots.iter().all(|s| s.sources_idle()), rows)
+    };
     let mut ticks =
         tokio::time::interval(after.min(Duration::from_millis(100)).max(Duration::from_millis(1)));
-    let (mut seen, mut since) = (rows(), tokio::time::Instant::now());
+    let (mut seen, mut since) = (look(), tokio::time::Instant::now());
     while !drain.is_cancelled() {
         ticks.tick().await;
-        let now = rows();
-        if now != seen {
+        let now = look();
+        if now != seen || !now.0 {
             (seen, since) = (now, tokio::time::Instant::now());
         } else if since.elapsed() >= after {
             drain.cancel();

@@ -113,6 +113,7 @@ impl SourceTask {
         if let Some((total, read)) = self.source.progress() {
             self.worker.metrics.progress(self.worker.id, total, read);
         }
+        self.worker.metrics.idle(self.worker.id, !matches!(read, Read::Rows(_)));
         match read {
             Read::Rows(rows) => self.rows(rows).await,
             Read::Idle => {

@@ -35,7 +35,7 @@ class Judge:
             if count:
                 self.wrong += 1
                 print(f"{what}: {count} rows {word} of {rows}; columns {want}; some of them:")
-                for row in self.run(f"SELECT * FROM {query} ORDER BY ALL LIMIT 5").fetchall():
+                for row in self.run(f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM {query} ORDER BY ALL LIMIT 5").fetchall():
                     print("   ", row)
         print(f"{what}: {rows} rows expected and compared")
         if rows == 0:

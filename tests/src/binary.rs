@@ -16,10 +16,15 @@ use crate::workspace::{cache_dir, cargo, root};
 /// the crash points come from this crate's dependency on the command line. The file is copied aside, because another build
 /// may replace cargo's own while a test runs it.
 ///
+/// `CONVEYORCTL` names another binary to test instead, which must have been built with crash points.
+///
 /// # Errors
 /// When the build fails; the compiler's output is in the message.
 pub fn conveyorctl() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(given) = std::env::var_os("CONVEYORCTL") {
+        return Ok(given.into());
+    }
     BUILT.get_or_init(|| build().map_err(|e| format!("{e:#}"))).clone().map_err(anyhow::Error::msg)
 }
 

@@ -11,13 +11,14 @@ pub fn text(pipeline: &PipelineId, summary: &Summary) -> String {
         (false, true) => "drained",
         (false, false) => "stopped",
     };
-    if summary.finished && summary.epochs == 0 {
+    let sum = |of: fn(&NodeSummary) -> u64| of_kind(summary, "source").map(of).sum::<u64>();
+    let read = sum(|n| n.counters.rows_in);
+    if summary.finished && read == 0 && sum(|n| n.totals.rows_in) > 0 {
         return finished_before(pipeline, summary);
     }
     let seconds = summary.elapsed.as_secs_f64();
     let mut out =
         format!("pipeline {pipeline} {how} in {seconds:.2} s, {} epochs committed\n", summary.epochs);
-    let read: u64 = of_kind(summary, "source").map(|n| n.counters.rows_in).sum();
     for kind in ["source", "stage", "sink"] {
         for node in of_kind(summary, kind) {
             out.push_str(&node_line(node, &node.counters));
@@ -36,12 +37,13 @@ pub fn text(pipeline: &PipelineId, summary: &Summary) -> String {
 }
 
 fn finished_before(pipeline: &PipelineId, summary: &Summary) -> String {
-    let mut out = format!("pipeline {pipeline} had finished before: nothing was left to read. In all:");
+    let mut out =
+        format!("pipeline {pipeline} had finished before, and its sources hold nothing new. In all:");
     for node in &summary.nodes {
         out.push('\n');
         out.push_str(node_line(node, &node.totals).trim_end());
     }
-    out.push_str("\n  --reset runs it anew");
+    out.push_str("\n  --reset runs it anew from the start");
     out
 }
 

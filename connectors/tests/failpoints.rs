@@ -39,6 +39,7 @@ fn context(path: &str, incarnation: u64) -> SinkContext {
         delivery: Delivery::ExactlyOnce,
         subtask: 0,
         parallelism: 1,
+        forgotten: None,
         clock: Arc::new(TestClock::default()),
     }
 }

@@ -9,7 +9,9 @@ use conveyor_model::plan::{Node, NodeOutput, Plan, Retry, SinkPlan};
 use conveyor_model::sink::{Committer, SinkConnector, SinkContext};
 use conveyor_model::{Clock, Epoch, Error, Incarnation, Kind, Result};
 
+use crate::config::Components;
 use crate::failpoints::{self, pass};
+use crate::restore::Start;
 use crate::task::Backoff;
 
 /// Applies committed epochs to all targets of a pipeline.
@@ -62,6 +64,7 @@ pub(crate) fn context(
         delivery: sink.delivery,
         subtask,
         parallelism: node.parallelism,
+        forgotten: None,
         clock,
     }
 }
@@ -71,19 +74,15 @@ impl Publisher {
     ///
     /// # Errors
     /// When a target cannot be reached even after retries.
-    pub(crate) async fn open(
-        plan: &Plan,
-        registry: &Registry,
-        incarnation: Incarnation,
-        dlq: Arc<dyn DeadLetterQueue>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Self> {
+    pub(crate) async fn open(plan: &Plan, components: &Components, start: &Start) -> Result<Self> {
+        let Components { registry, dlq, clock, .. } = components;
         let mut targets = Vec::new();
         for (node, sink) in sinks(plan) {
             let connector = connector(registry, sink)?;
             let mut backoff = Backoff::new(sink.retry);
             let committer = loop {
-                let context = context(plan, (node, sink), incarnation, 0, clock.clone());
+                let mut context = context(plan, (node, sink), start.incarnation, 0, clock.clone());
+                context.forgotten = start.forgotten;
                 match connector.committer(context).await {
                     Ok(committer) => break committer,
                     Err(error) => tokio::time::sleep(backoff.after(error.at(&sink.name))?).await,
@@ -92,14 +91,15 @@ impl Publisher {
             let (node, name) = (node.name.clone(), sink.name.clone());
             targets.push(Target { node, name, retry: sink.retry, committer });
         }
-        Ok(Self { dlq, sinks: targets })
+        Ok(Self { dlq: dlq.clone(), sinks: targets })
     }
 
-    /// Refuses to run against a target that is ahead of us: a restored backup, or another cluster's target.
+    /// Refuses to run against a target that is ahead of the `newest` epoch that we can have published: a restored backup, or
+    /// another cluster's target.
     ///
     /// # Errors
     /// `Fenced`, or what reading a ledger reports.
-    pub(crate) async fn check_ledgers(&mut self, committed: Option<Epoch>) -> Result<()> {
+    pub(crate) async fn check_ledgers(&mut self, newest: Option<Epoch>) -> Result<()> {
         for target in &mut self.sinks {
             let mut backoff = Backoff::new(target.retry);
             let ledger = loop {
@@ -108,8 +108,8 @@ impl Publisher {
                     Err(error) => tokio::time::sleep(backoff.after(error.at(&target.name))?).await,
                 }
             };
-            if ledger > committed {
-                let ours = committed.map_or("none".to_owned(), |e| e.to_string());
+            if ledger > newest {
+                let ours = newest.map_or("none".to_owned(), |e| e.to_string());
                 let theirs = ledger.map_or("none".to_owned(), |e| e.to_string());
                 return Err(Error::new(
                     Kind::Fenced,

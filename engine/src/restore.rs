@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use conveyor_model::log::{Command, Committed, Log, Outcome, Phase, PipelineState};
+use conveyor_model::log::{Command, Committed, Log, Outcome, PipelineState};
 use conveyor_model::manifest::Manifest;
 use conveyor_model::plan::Plan;
 use conveyor_model::{
-    Error, Incarnation, Kind, PipelineId, Positions, Result, RowCounters, Watermark, manifest,
+    Epoch, Error, Incarnation, Kind, PipelineId, Positions, Result, RowCounters, Watermark, manifest,
 };
 
 use crate::config::Components;
@@ -20,10 +20,12 @@ pub(crate) struct Start {
     pub(crate) incarnation: Incarnation,
     /// The committed epoch, if there is one.
     pub(crate) committed: Option<Committed>,
+    /// The newest epoch that a target can have applied.
+    pub(crate) newest_published: Option<Epoch>,
+    /// The newest epoch from before a reset.
+    pub(crate) forgotten: Option<Epoch>,
     /// Its manifest.
     pub(crate) manifest: Option<Manifest>,
-    /// The job has finished before: only publishing may be left to do.
-    pub(crate) finished: bool,
 }
 
 /// Fences everybody else and reads the committed epoch.
@@ -45,11 +47,15 @@ pub(crate) async fn start(plan: &Plan, version: u64, components: &Components) ->
         Some(committed) => Some(load(plan, committed, components).await?),
         None => None,
     };
-    let finished = state.phase == Phase::Finished
-        && manifest.as_ref().is_some_and(|m| m.finished && m.plan_version == version);
-    let incarnation =
-        if finished { state.incarnation } else { fence(plan, &state, components.log.as_ref()).await? };
-    Ok(Start { incarnation, committed: state.committed, manifest, finished })
+    let incarnation = fence(plan, &state, components.log.as_ref()).await?;
+    let newest_published = state.newest_published();
+    Ok(Start {
+        incarnation,
+        committed: state.committed,
+        newest_published,
+        forgotten: state.forgotten,
+        manifest,
+    })
 }
 
 /// The pipeline's state in the log.

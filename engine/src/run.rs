@@ -25,7 +25,7 @@ use crate::runtime::Compute;
 use crate::task::{Progress, Shared};
 
 /// Runs a plan: fences earlier starts, goes on from the committed epoch, commits and publishes epochs, and returns when
-/// the pipeline has finished, was drained or was stopped. A job that had finished before returns at once.
+/// the pipeline has finished, was drained or was stopped. A job that had finished before reads what is new since then.
 ///
 /// Called within a multi-threaded tokio runtime, which does the control work; data tasks run on threads of their own.
 ///
@@ -66,10 +66,6 @@ impl Run {
         if let Some(manifest) = &start.manifest {
             publisher.publish(manifest).await?;
         }
-        if start.finished {
-            let totals = start.manifest.map(|m| m.totals).unwrap_or_default();
-            return Ok(self.summary(started_us, true, false, 0, &BTreeMap::new(), &totals));
-        }
         let refresh = CancellationToken::new();
         let _stop_refresh = refresh.clone().drop_guard();
         let compute = Compute::start(self.config.worker_threads)?;
@@ -106,10 +102,8 @@ impl Run {
     }
 
     async fn publisher(&self, start: &Start) -> Result<Publisher> {
-        let Components { registry, dlq, clock, .. } = &self.components;
-        let mut publisher =
-            Publisher::open(&self.plan, registry, start.incarnation, dlq.clone(), clock).await?;
-        publisher.check_ledgers(start.committed.as_ref().map(|c| c.epoch)).await?;
+        let mut publisher = Publisher::open(&self.plan, &self.components, start).await?;
+        publisher.check_ledgers(start.newest_published).await?;
         Ok(publisher)
     }
 

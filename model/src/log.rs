@@ -214,6 +214,15 @@ pub struct PipelineState {
     pub fail_streak: u32,
     /// Watermark of the committed epoch.
     pub watermark: Option<Watermark>,
+    /// Newest epoch that was committed before a reset. What it published stays: targets' ledgers may be as far as this.
+    pub forgotten: Option<Epoch>,
+}
+
+impl PipelineState {
+    /// The newest epoch that any target of the pipeline can have applied.
+    pub fn newest_published(&self) -> Option<Epoch> {
+        self.committed.as_ref().map(|c| c.epoch).max(self.forgotten)
+    }
 }
 
 /// The log as its users see it: a single durable voter in `run`, three routers in a cluster.

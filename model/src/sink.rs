@@ -74,6 +74,9 @@ pub struct SinkContext {
     pub subtask: u32,
     /// Number of subtasks.
     pub parallelism: u32,
+    /// For a committer: epochs up to this one were committed before the pipeline was reset. What they published stays, and is
+    /// no part of what this run makes.
+    pub forgotten: Option<Epoch>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }

@@ -258,6 +258,7 @@ impl From<(&PipelineId, &PipelineState)> for v1::PipelineState {
             next_epoch: s.next_epoch,
             fail_streak: s.fail_streak,
             watermark: s.watermark.map(|w| w.0),
+            forgotten: s.forgotten.map(|e| e.0),
         }
     }
 }
@@ -286,6 +287,7 @@ impl TryFrom<v1::PipelineState> for (PipelineId, PipelineState) {
             next_epoch: m.next_epoch,
             fail_streak: m.fail_streak,
             watermark: m.watermark.map(Watermark),
+            forgotten: m.forgotten.map(Epoch),
         };
         Ok((pipeline(WHAT, m.pipeline)?, state))
     }

@@ -106,9 +106,9 @@ fn state() -> impl Strategy<Value = PipelineState> {
         manifest,
     });
     let left = (any::<u64>(), of(object()), incarnation(), text(), phase(), text());
-    let right = (of(committed), of(epoch()), any::<u64>(), any::<u32>(), of(watermark()));
+    let right = (of(committed), of(epoch()), any::<u64>(), any::<u32>(), of(watermark()), of(epoch()));
     (left, right).prop_map(|((version, plan, incarnation, assignment, phase, reason), right)| {
-        let (committed, pending, next_epoch, fail_streak, watermark) = right;
+        let (committed, pending, next_epoch, fail_streak, watermark, forgotten) = right;
         PipelineState {
             version,
             plan,
@@ -121,6 +121,7 @@ fn state() -> impl Strategy<Value = PipelineState> {
             next_epoch,
             fail_streak,
             watermark,
+            forgotten,
         }
     })
 }

@@ -218,6 +218,7 @@ impl ClusterState {
 
 /// Back to before the first epoch; the counters stay.
 fn forget_progress(state: &mut PipelineState) {
+    state.forgotten = state.newest_published();
     state.committed = None;
     state.pending = None;
     state.watermark = None::<Watermark>;

@@ -50,6 +50,7 @@ impl SinkCase {
             delivery: self.connector.delivery(),
             subtask,
             parallelism: 2,
+            forgotten: None,
             clock: Arc::new(TestClock::default()),
         }
     }

@@ -13,10 +13,12 @@ use conveyor_model::sink::{Committer, SinkContext};
 use conveyor_model::{Epoch, Error, Incarnation, Kind, Result};
 use serde::{Deserialize, Serialize};
 
+use super::decompress::Compression;
 use super::layout::{Layout, STAGING};
-use super::sink_config::{Existing, SinkPlan};
+use super::sink_config::{Encoding, Existing, SinkPlan};
 use super::store::locate;
-use super::target::Target;
+use super::target::{Pieces, Target};
+use crate::format::TextFormat;
 
 /// Version of the ledger entries' form.
 const FORMAT: u32 = 1;
@@ -147,10 +149,24 @@ impl FileCommitter {
         }
     }
 
-    /// Refuses to replace a file that no run of this sink has made.
-    async fn check_free(&self) -> Result<()> {
+    /// Epochs of before a reset are none of ours.
+    fn is_ours(&self, epoch: Epoch) -> bool {
+        self.context.forgotten.is_none_or(|forgotten| epoch > forgotten)
+    }
+
+    /// Refuses to touch a file that no run of this sink has made, and to add rows to a table of other columns.
+    async fn check_file(&self, newest: Option<Epoch>) -> Result<()> {
         let Some(name) = &self.plan.single else { return Ok(()) };
-        if self.plan.config.existing == Existing::Error && self.target.exists(name).await? {
+        if !self.target.exists(name).await? {
+            return Ok(());
+        }
+        let ours = newest.is_some_and(|epoch| self.is_ours(epoch));
+        if ours || self.plan.config.existing == Existing::Append {
+            return self.check_columns(name).await;
+        }
+        // With a base the file is of a run of ours that died while it put the file together.
+        let base = self.layout.base(self.context.forgotten);
+        if self.plan.config.existing == Existing::Error && !self.target.exists(&base).await? {
             return Err(Error::bad_input(
                 "target-exists",
                 "the file that the sink is to make is there already",
@@ -161,11 +177,34 @@ impl FileCommitter {
         Ok(())
     }
 
+    /// Rows are added to a CSV file only under the header that they would have got.
+    async fn check_columns(&self, name: &str) -> Result<()> {
+        let Encoding::Text(TextFormat::Csv(csv), Compression::None) = &self.plan.encoding else {
+            return Ok(());
+        };
+        let head = super::encode::head(&self.plan)?;
+        if !csv.header || head.is_empty() {
+            return Ok(());
+        }
+        let there = self.target.read_range(name, 0, head.len()).await?;
+        if there.is_empty() || there == head {
+            return Ok(());
+        }
+        let line = |bytes: &[u8]| {
+            let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+            String::from_utf8_lossy(line).trim_end().to_owned()
+        };
+        Err(Error::bad_input("target-columns", "the file that rows are to be added to has other columns")
+            .because(format!("it begins with `{}`, and the sink writes `{}`", line(&there), line(&head)))
+            .in_split(self.target.display(name))
+            .help("give the sink another path, or write the same columns in the same order"))
+    }
+
     async fn apply(&mut self, epoch: Epoch, staged: &[StagedRef], last: bool) -> Result<()> {
         let newest = self.newest().await?;
         if newest.is_some_and(|(newest, _)| newest >= epoch) {
             if last {
-                self.clean_parts(epoch).await?;
+                self.clean_parts().await?;
                 self.clean_staging(staged, true).await?;
             }
             return Ok(());
@@ -178,7 +217,7 @@ impl FileCommitter {
         let joined = if last { self.join(staged).await? } else { None };
         self.write_entry(epoch, staged, last, joined).await?;
         if last {
-            self.clean_parts(epoch).await?;
+            self.clean_parts().await?;
         }
         self.clean_staging(staged, last).await
     }
@@ -220,51 +259,63 @@ impl FileCommitter {
         Ok(())
     }
 
-    /// The parts of the run that ends now: those since the last entry that ended a run, and `staged`.
-    async fn parts(&self, staged: &[StagedRef], before: Option<Epoch>) -> Result<Vec<String>> {
+    /// The parts of the run that ends now, those since the last entry that ended a run; and whether there was such an entry.
+    async fn parts(&self, staged: &[StagedRef]) -> Result<(Vec<String>, bool)> {
         let mut parts: Vec<String> = staged.iter().map(|s| s.publish.clone()).collect();
-        for &epoch in self.epochs().await?.iter().rev().filter(|&&e| before.is_none_or(|b| e < b)) {
+        let mut continued = false;
+        for &epoch in self.epochs().await?.iter().rev().filter(|e| self.is_ours(**e)) {
             let entry = self.entry(epoch).await?;
             if entry.last {
+                continued = true;
                 break;
             }
             parts.extend(entry.files.into_iter().map(|f| f.path));
         }
         parts.sort_unstable();
-        Ok(parts)
+        Ok((parts, continued))
     }
 
-    /// Makes one file of all parts, in single-file mode.
+    /// Makes one file of all parts, in single-file mode, behind what an earlier run or somebody else has put there.
     async fn join(&self, staged: &[StagedRef]) -> Result<Option<String>> {
         let Some(name) = &self.plan.single else { return Ok(None) };
-        let mut parts = self.parts(staged, None).await?;
+        let (parts, continued) = self.parts(staged).await?;
         fail::fail_point!("file-join-before");
-        let mut head = super::encode::head(&self.plan)?;
-        if self.plan.config.existing == Existing::Append {
-            let base = self.layout.base();
+        let mut pieces = Pieces { head: super::encode::head(&self.plan)?, parts, ..Pieces::default() };
+        if continued || self.plan.config.existing != Existing::Replace {
+            let base = self.layout.base(self.context.forgotten);
             // A base from before a crash stands: the file itself may hold this run's rows by now.
-            if self.target.exists(&base).await? || self.target.keep(name, &base).await? {
-                parts.insert(0, base);
-                head.clear();
+            let there = self.target.exists(&base).await?;
+            if !there && pieces.parts.is_empty() && self.target.exists(name).await? {
+                return Ok(Some(name.clone()));
+            }
+            if !there && !self.target.keep(name, &base).await? {
+                self.target.put_new(&base, Vec::new()).await?;
+            }
+            let size = self.target.size(&base).await?;
+            if size > 0 {
+                pieces.head.clear();
+                pieces.gap = self.plain_text() && self.target.read_range(&base, size - 1, 1).await? != b"\n";
+                pieces.base = Some(base);
             }
         }
-        self.target.concatenate(head, &parts, &self.layout.scratch(), name).await?;
+        self.target.concatenate(pieces, &self.layout.scratch(), name).await?;
         fail::fail_point!("file-join-after");
         Ok(Some(name.clone()))
     }
 
-    /// Deletes the parts that the one file was made of.
-    async fn clean_parts(&self, last: Epoch) -> Result<()> {
+    fn plain_text(&self) -> bool {
+        matches!(self.plan.encoding, Encoding::Text(_, Compression::None))
+    }
+
+    /// Deletes the parts that the one file was made of, and what a reset has left of an earlier run.
+    async fn clean_parts(&self) -> Result<()> {
         if self.plan.single.is_none() {
             return Ok(());
         }
-        let of_last: Vec<StagedRef> = Vec::new();
-        let mut parts = self.parts(&of_last, Some(last)).await?;
-        parts.extend(self.entry(last).await?.files.into_iter().map(|f| f.path));
-        parts.push(self.layout.base());
-        for part in parts {
+        let folder = self.layout.parts();
+        for part in self.target.names(&folder).await? {
             fail::fail_point!("file-clean-before-delete");
-            self.target.delete(&part).await?;
+            self.target.delete(&format!("{folder}/{part}")).await?;
             fail::fail_point!("file-clean-after-delete");
         }
         Ok(())
@@ -297,10 +348,9 @@ impl FileCommitter {
 impl Committer for FileCommitter {
     async fn ledger(&mut self) -> Result<Option<Epoch>> {
         let newest = self.newest().await.map_err(|e| e.at(&self.context.name))?;
-        if newest.is_none() {
-            self.check_free().await.map_err(|e| e.at(&self.context.name))?;
-        }
-        Ok(newest.map(|(epoch, _)| epoch))
+        let newest = newest.map(|(epoch, _)| epoch);
+        self.check_file(newest).await.map_err(|e| e.at(&self.context.name))?;
+        Ok(newest)
     }
 
     async fn commit(&mut self, epoch: Epoch, staged: &[StagedRef], last: bool) -> Result<()> {

@@ -6,7 +6,7 @@
 //! out/_conveyor/staging/9f86d081-2-0-3.staged               staged: hash, incarnation, subtask, number
 //! out/_conveyor/default.flights.late/manifests/7.json       ledger: epoch
 //! out/_conveyor/default.flights.late/parts/….part           committed parts of one file
-//! out/_conveyor/default.flights.late/parts/base.part        what was in it before, with `existing: append`
+//! out/_conveyor/default.flights.late/parts/base-0.part      what was in it before; the epoch of the last reset
 //! ```
 
 use conveyor_model::sink::SinkContext;
@@ -94,9 +94,15 @@ impl Layout {
         format!("{}/manifests/{epoch}.json", self.home)
     }
 
-    /// What was in the one file before the run, where the run's rows are added to it.
-    pub(crate) fn base(&self) -> String {
-        format!("{}/parts/base.part", self.home)
+    /// Folder of the committed parts of one file.
+    pub(crate) fn parts(&self) -> String {
+        format!("{}/parts", self.home)
+    }
+
+    /// What was in the one file before the run, where the run's rows are added to it; empty if there was no file. A reset
+    /// starts another one, so that nothing of before is taken for this run's.
+    pub(crate) fn base(&self, forgotten: Option<Epoch>) -> String {
+        format!("{}/parts/base-{}.part", self.home, forgotten.unwrap_or(Epoch(0)))
     }
 
     /// Where one file is put together before it appears.

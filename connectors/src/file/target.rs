@@ -3,7 +3,7 @@
 //! Local writes are made durable by fsync of the file and of its folder; an object is durable when the store says so.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -223,6 +223,47 @@ impl Target {
         }
     }
 
+    /// Bytes of an object.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub(crate) async fn size(&self, name: &str) -> Result<u64> {
+        match self {
+            Target::Local(root) => aside(root.join(name), |path| path.metadata()).await.map(|m| m.len()),
+            Target::Remote(store, prefix) => {
+                let meta = store.objects.head(&join(prefix, name)).await;
+                meta.map(|m| m.size).map_err(|e| store_error(e, &self.display(name)))
+            }
+        }
+    }
+
+    /// At most `length` bytes of an object from `start` on; fewer where it ends before.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub(crate) async fn read_range(&self, name: &str, start: u64, length: usize) -> Result<Vec<u8>> {
+        match self {
+            Target::Local(root) => {
+                let read = aside(root.join(name), move |path| {
+                    let mut file = File::open(path)?;
+                    file.seek(SeekFrom::Start(start))?;
+                    let mut bytes = Vec::with_capacity(length);
+                    file.take(length as u64).read_to_end(&mut bytes).map(|_| bytes)
+                });
+                read.await
+            }
+            Target::Remote(store, prefix) => {
+                let path = join(prefix, name);
+                let end = self.size(name).await?.min(start.saturating_add(length as u64));
+                if start >= end {
+                    return Ok(Vec::new());
+                }
+                let read = store.objects.get_range(&path, start..end).await;
+                read.map(|b| b.to_vec()).map_err(|e| store_error(e, &store.url(&path)))
+            }
+        }
+    }
+
     /// Names of the objects directly in a folder, sorted; none if there is no such folder.
     ///
     /// # Errors
@@ -269,9 +310,14 @@ impl Target {
             Target::Local(root) => {
                 let from = root.join(from);
                 // Published files are replaced as a whole and never written into: a second name keeps this version.
-                aside(root.join(to), move |to| match fs::hard_link(&from, to) {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-                    linked => linked.map(|()| true),
+                aside(root.join(to), move |to| {
+                    if !from.try_exists()? {
+                        return Ok(false);
+                    }
+                    let folder = to.parent().unwrap_or(to);
+                    make_folder(folder)?;
+                    fs::hard_link(&from, to)?;
+                    sync_folder(folder).map(|()| true)
                 })
                 .await
             }
@@ -285,36 +331,31 @@ impl Target {
         }
     }
 
-    /// Writes `head` and then the objects `parts` into one object `to`, which appears whole or not at all.
+    /// Writes pieces into one object `to`, which appears whole or not at all.
     ///
     /// # Errors
-    /// When a part is missing or the target cannot be written.
-    pub(crate) async fn concatenate(
-        &self,
-        head: Vec<u8>,
-        parts: &[String],
-        scratch: &str,
-        to: &str,
-    ) -> Result<()> {
+    /// When a piece is missing or the target cannot be written.
+    pub(crate) async fn concatenate(&self, pieces: Pieces, scratch: &str, to: &str) -> Result<()> {
         match self {
             Target::Local(root) => {
-                let parts: Vec<PathBuf> = parts.iter().map(|p| root.join(p)).collect();
-                let scratch = root.join(scratch);
-                let joined = aside(root.join(to), move |to| join_local(&head, &parts, &scratch, to));
-                joined.await
+                let (folder, scratch) = (root.clone(), root.join(scratch));
+                aside(root.join(to), move |to| join_local(&folder, &pieces, &scratch, to)).await
             }
             Target::Remote(store, prefix) => {
                 let path = join(prefix, to);
                 let failed = |e| store_error(e, &store.url(&path));
                 let upload = store.objects.put_multipart(&path).await.map_err(failed)?;
                 let mut upload = WriteMultipart::new(upload);
-                upload.write(&head);
-                for part in parts {
+                upload.write(&pieces.head);
+                for (part, gap) in pieces.objects() {
                     let part = store.objects.get(&join(prefix, part)).await.map_err(failed)?;
                     let mut stream = part.into_stream();
                     while let Some(bytes) = stream.try_next().await.map_err(failed)? {
                         upload.wait_for_capacity(PARTS).await.map_err(failed)?;
                         upload.put(bytes);
+                    }
+                    if gap {
+                        upload.write(b"\n");
                     }
                 }
                 upload.finish().await.map_err(failed)?;
@@ -344,22 +385,43 @@ fn local_names(folder: &FsPath) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn join_local(head: &[u8], parts: &[PathBuf], scratch: &FsPath, to: &FsPath) -> io::Result<()> {
+/// What one object is made of, in this order.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    /// Bytes in front.
+    pub(crate) head: Vec<u8>,
+    /// An object with what was there before.
+    pub(crate) base: Option<String>,
+    /// A line feed is missing behind the base.
+    pub(crate) gap: bool,
+    /// Objects with what is new.
+    pub(crate) parts: Vec<String>,
+}
+
+impl Pieces {
+    /// The objects in order, and whether a line feed belongs behind each.
+    fn objects(&self) -> impl Iterator<Item = (&String, bool)> {
+        self.base.iter().map(|b| (b, self.gap)).chain(self.parts.iter().map(|p| (p, false)))
+    }
+}
+
+fn join_local(folder: &FsPath, pieces: &Pieces, scratch: &FsPath, to: &FsPath) -> io::Result<()> {
     make_folder(scratch.parent().unwrap_or(scratch))?;
     match fs::remove_file(scratch) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     // One part is the whole file already: a second name for it costs nothing, where a copy would.
-    let linked = match parts {
-        [part] if head.is_empty() => fs::hard_link(part, scratch).is_ok(),
+    let linked = match pieces.objects().collect::<Vec<_>>()[..] {
+        [(part, false)] if pieces.head.is_empty() => fs::hard_link(folder.join(part), scratch).is_ok(),
         _ => false,
     };
     if !linked {
         let mut out = File::options().write(true).create_new(true).open(scratch)?;
-        out.write_all(head)?;
-        for part in parts {
-            io::copy(&mut File::open(part)?, &mut out)?;
+        out.write_all(&pieces.head)?;
+        for (part, gap) in pieces.objects() {
+            io::copy(&mut File::open(folder.join(part))?, &mut out)?;
+            out.write_all(if gap { b"\n" } else { b"" })?;
         }
         out.sync_all()?;
     }

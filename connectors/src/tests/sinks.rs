@@ -101,6 +101,7 @@ async fn partitions_roll_and_are_hive_folders() {
         delivery: conveyor_model::plan::Delivery::AtLeastOnce,
         subtask: 0,
         parallelism: 1,
+        forgotten: None,
         clock: Arc::new(crate::conformance::TestClock::default()),
     };
     let mut open = sink.open(context).await.unwrap();
@@ -160,6 +161,7 @@ async fn an_unwritable_target_is_named() {
         delivery: conveyor_model::plan::Delivery::ExactlyOnce,
         subtask: 0,
         parallelism: 1,
+        forgotten: None,
         clock: Arc::new(crate::conformance::TestClock::default()),
     };
     let mut sink = FileSinkConnector::default().open(context(config)).await.unwrap();

@@ -232,6 +232,10 @@ impl Operator for Dedupe {
     }
 
     fn on_watermark(&mut self, watermark: Watermark, _out: &mut Emitter) -> Result<()> {
+        // The end of the input is no event time: the next run of a finished job still compares with what passed in this one.
+        if watermark == Watermark::MAX {
+            return Ok(());
+        }
         self.watermark = self.watermark.max(watermark.0);
         // Each key is looked at a few times in its life, however often the watermark moves.
         if self.watermark.saturating_sub(self.swept) > self.within_us / 4 {

@@ -16,6 +16,16 @@ pub fn names() -> Vec<&'static str> {
     .concat()
 }
 
+/// Settings of the log. `CONVEYOR_SNAPSHOT_EVERY=16` lets a short run come by the crash points of snapshots.
+pub fn log_options() -> conveyor_raft::Options {
+    let mut options = conveyor_raft::Options::default();
+    let asked = std::env::var("CONVEYOR_SNAPSHOT_EVERY").ok().filter(|_| cfg!(feature = "failpoints"));
+    if let Some(every) = asked.and_then(|text| text.parse().ok()) {
+        options.snapshot_every = every;
+    }
+    options
+}
+
 /// Arms the crash point named in the environment, if any.
 pub fn arm_from_environment() {
     let Ok(spec) = std::env::var("CONVEYOR_CRASH_AT") else { return };

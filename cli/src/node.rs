@@ -36,7 +36,7 @@ impl Node {
                 .because(e)
                 .help("give another one with --data-dir")
         })?;
-        let log = SingleVoterLog::open(&data.data_dir.join("log"))?;
+        let log = SingleVoterLog::open_with(&data.data_dir.join("log"), crate::crash::log_options())?;
         let store = Store::open(&Self::store_url(data))?;
         Ok(Self { log: Arc::new(log), store: Arc::new(store), data: data.clone() })
     }

@@ -9,6 +9,7 @@ mod config;
 mod connector;
 mod decompress;
 mod encode;
+mod follow;
 mod ipc;
 mod layout;
 mod listing;

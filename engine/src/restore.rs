@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use conveyor_model::log::{Command, Committed, Log, Outcome, PipelineState};
 use conveyor_model::manifest::Manifest;
-use conveyor_model::plan::Plan;
+use conveyor_model::plan::{Forget, Plan};
 use conveyor_model::{
     Epoch, Error, Incarnation, Kind, PipelineId, Positions, Result, RowCounters, Watermark, manifest,
 };
@@ -122,24 +122,27 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// Reads the state that a manifest refers to.
+    /// Reads the state that a manifest refers to, less what `version` of the plan leaves behind.
     ///
     /// # Errors
     /// `Corrupt` if a state object is damaged.
     pub(crate) async fn load(
         manifest: Option<&Manifest>,
         plan: &Plan,
+        version: u64,
         components: &Components,
     ) -> Result<Self> {
         let mut all = Self::default();
         let Some(manifest) = manifest else { return Ok(all) };
-        for task in &manifest.tasks {
+        let nothing = Forget::default();
+        let forget = if manifest.plan_version < version { &plan.forget } else { &nothing };
+        for task in manifest.tasks.iter().filter(|t| !forget.sources.contains(&t.node)) {
             let positions = all.positions.entry(task.node.clone()).or_default();
             positions.extend(task.ack.positions.iter().map(|(id, state)| (id.clone(), state.clone())));
             let mark = task.ack.watermark.unwrap_or(Watermark::MIN);
             let least = all.marks.entry(task.node.clone()).or_insert(mark);
             *least = mark.min(*least);
-            for (step, reference) in &task.ack.state {
+            for (step, reference) in task.ack.state.iter().filter(|(step, _)| !forget.steps.contains(*step)) {
                 if !plan.nodes.iter().flat_map(|n| &n.steps).any(|s| s.id == *step) {
                     tracing::warn!(%step, "the plan no longer has this step; its state is left behind");
                     continue;

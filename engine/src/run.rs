@@ -115,7 +115,8 @@ impl Run {
         compute: &Compute,
         refresh: CancellationToken,
     ) -> Result<Driver> {
-        let restored = Restored::load(start.manifest.as_ref(), &self.plan, &self.components).await?;
+        let restored =
+            Restored::load(start.manifest.as_ref(), &self.plan, self.plan_version, &self.components).await?;
         let lookups = LookupTables::load(&self.plan, &self.components.registry).await?;
         let (events, from_tasks) = mpsc::unbounded_channel();
         let committed = start.committed.as_ref().map_or(Epoch(0), |c| c.epoch);

@@ -1,6 +1,6 @@
 //! The plan: a DAG of nodes that the engine runs, serializable, without secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_schema::{FieldRef, SchemaRef};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,32 @@ pub struct Plan {
     pub lookups: BTreeMap<String, LookupPlan>,
     /// Dead letters.
     pub dlq: DlqPlan,
+    /// Saved state of earlier versions that this one does not take up, because a person has agreed to lose it.
+    #[serde(default, skip_serializing_if = "Forget::is_empty")]
+    pub forget: Forget,
+}
+
+/// State that a changed plan leaves behind. Holds for epochs that an earlier version has committed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Forget {
+    /// Sources that are read from the start.
+    pub sources: BTreeSet<String>,
+    /// Ids of steps that begin anew.
+    pub steps: BTreeSet<String>,
+}
+
+impl Forget {
+    /// Whether everything is kept.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty() && self.steps.is_empty()
+    }
+
+    /// Forgets also what `other` forgets.
+    pub fn extend(&mut self, other: Forget) {
+        self.sources.extend(other.sources);
+        self.steps.extend(other.steps);
+    }
 }
 
 impl Plan {

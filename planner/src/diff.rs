@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use arrow_schema::SchemaRef;
-use conveyor_model::plan::{NodeInput, NodeOutput, Plan, SinkPlan, SourcePlan};
+use conveyor_model::plan::{Forget, NodeInput, NodeOutput, Plan, SinkPlan, SourcePlan};
 use conveyor_model::step::{Dedupe, Op, Step};
 use serde_json::{Value as Json, json};
 
@@ -90,6 +90,10 @@ pub enum StateVerdict {
 /// What becomes of one piece of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateChange {
+    /// Whose state it is: a source, a step or a sink.
+    pub of: ObjectKind,
+    /// Its name; for a step its id.
+    pub name: String,
     /// `positions of the source flights`.
     pub what: String,
     /// The verdict.
@@ -117,6 +121,19 @@ impl PlanDiff {
     pub fn loses_state(&self) -> Vec<String> {
         let lost = |s: &&StateChange| matches!(s.verdict, StateVerdict::Drop | StateVerdict::Rebuild);
         self.states.iter().filter(lost).map(|s| format!("{}: {}", s.what, s.reason)).collect()
+    }
+
+    /// State that the new plan cannot take up.
+    pub fn forgets(&self) -> Forget {
+        let mut forget = Forget::default();
+        for state in self.states.iter().filter(|s| s.verdict == StateVerdict::Drop) {
+            match state.of {
+                ObjectKind::Source => forget.sources.insert(state.name.clone()),
+                ObjectKind::Step => forget.steps.insert(state.name.clone()),
+                _ => false,
+            };
+        }
+        forget
     }
 
     /// Objects to add, to change and to destroy; a replaced one is destroyed and added.
@@ -310,7 +327,8 @@ fn states(old: &Plan, new: &Plan) -> Vec<StateChange> {
     let new_sources = sources(new);
     for (name, before) in sources(old) {
         let (verdict, reason) = positions(before, new_sources.get(name).copied());
-        all.push(StateChange { what: format!("positions of the source {name}"), verdict, reason });
+        let what = format!("positions of the source {name}");
+        all.push(StateChange { of: ObjectKind::Source, name: name.to_owned(), what, verdict, reason });
     }
     let new_steps = stateful(new);
     for (key, before) in stateful(old) {
@@ -329,16 +347,14 @@ fn states(old: &Plan, new: &Plan) -> Vec<StateChange> {
                 "the keys seen so far would be forgotten, so that duplicates of them pass".into(),
             ),
         };
-        all.push(StateChange {
-            what: format!("{} of the step {}", memory(&before.op), key.1),
-            verdict,
-            reason,
-        });
+        let what = format!("{} of the step {}", memory(&before.op), key.1);
+        all.push(StateChange { of: ObjectKind::Step, name: key.1.to_owned(), what, verdict, reason });
     }
     let new_sinks = sinks(new);
     for (name, before) in sinks(old) {
         let (verdict, reason) = ledger(before, new_sinks.get(name).copied());
-        all.push(StateChange { what: format!("ledger of the sink {name}"), verdict, reason });
+        let what = format!("ledger of the sink {name}");
+        all.push(StateChange { of: ObjectKind::Sink, name: name.to_owned(), what, verdict, reason });
     }
     all
 }

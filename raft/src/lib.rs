@@ -24,12 +24,12 @@ pub use state::ClusterState;
 
 /// Names of the crash points of this crate, before and after every durable step; see the feature `failpoints`.
 pub const FAILPOINTS: &[&str] = &[
-    "raft::before-append",
-    "raft::after-append",
-    "raft::after-sync",
-    "raft::before-snapshot",
-    "raft::after-snapshot-write",
-    "raft::after-snapshot",
-    "raft::after-segment",
-    "raft::after-delete",
+    "raft-before-append",
+    "raft-after-append",
+    "raft-after-sync",
+    "raft-before-snapshot",
+    "raft-after-snapshot-write",
+    "raft-after-snapshot",
+    "raft-after-segment",
+    "raft-after-delete",
 ];

@@ -40,7 +40,7 @@ pub(crate) fn write(disk: &dyn Disk, dir: &Path, index: u64, term: u64, state: &
     let mut file = disk.create(&aside).map_err(failed)?;
     file.write_at(0, &bytes).map_err(failed)?;
     file.sync().map_err(failed)?;
-    fail::fail_point!("raft::after-snapshot-write");
+    fail::fail_point!("raft-after-snapshot-write");
     disk.rename(&aside, &path).map_err(failed)?;
     disk.sync_dir(dir).map_err(failed)
 }

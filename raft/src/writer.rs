@@ -114,12 +114,12 @@ impl Writer {
             let payload = &proposal.bytes;
             Record { kind: Kind::Entry, index, term: TERM, durable: self.last, payload }.write(&mut bytes);
         }
-        fail::fail_point!("raft::before-append");
+        fail::fail_point!("raft-before-append");
         if let Err(cause) = self.file.write_at(self.end, &bytes) {
             self.undo();
             return Err((cause.kind(), cause.to_string()));
         }
-        fail::fail_point!("raft::after-append");
+        fail::fail_point!("raft-after-append");
         if let Err(cause) = self.file.sync() {
             // After a failed fsync the kernel may have dropped the pages and forgotten the error: a second try would
             // lie. Only a restart, which reads the file, knows what is there.
@@ -128,7 +128,7 @@ impl Writer {
             self.broken = Some(broken.clone());
             return Err(broken);
         }
-        fail::fail_point!("raft::after-sync");
+        fail::fail_point!("raft-after-sync");
         self.end += bytes.len() as u64;
         self.last += group.len() as u64;
         self.since += group.len() as u64;
@@ -161,13 +161,13 @@ impl Writer {
     /// Writes a snapshot, starts a new segment, removes what the snapshot covers.
     fn take_snapshot(&mut self) {
         self.since = 0;
-        fail::fail_point!("raft::before-snapshot");
+        fail::fail_point!("raft-before-snapshot");
         let state = self.state.read().clone();
         if let Err(cause) = snapshot::write(self.disk.as_ref(), &self.dir, self.last, TERM, &state) {
             tracing::warn!(%cause, "no snapshot of the log; it is tried again later");
             return;
         }
-        fail::fail_point!("raft::after-snapshot");
+        fail::fail_point!("raft-after-snapshot");
         let first = self.last + 1;
         match segment::create(self.disk.as_ref(), &self.dir, first) {
             Ok(file) => self.file = file,
@@ -180,7 +180,7 @@ impl Writer {
                 return;
             }
         }
-        fail::fail_point!("raft::after-segment");
+        fail::fail_point!("raft-after-segment");
         let old = std::mem::replace(&mut self.path, self.dir.join(segment::name(first)));
         let covered = std::mem::replace(&mut self.snapshot, self.last);
         self.end = segment::HEADER as u64;
@@ -193,6 +193,6 @@ impl Writer {
                 tracing::warn!(file = %path.display(), %cause, "cannot remove a file that the log no longer needs");
             }
         }
-        fail::fail_point!("raft::after-delete");
+        fail::fail_point!("raft-after-delete");
     }
 }

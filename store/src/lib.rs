@@ -17,14 +17,14 @@ pub use store::Store;
 
 /// Names of the crash points of this crate, before and after every durable step; see the feature `failpoints`.
 pub const FAILPOINTS: &[&str] = &[
-    "store::before-put",
-    "store::after-put-write",
-    "store::after-put-link",
-    "store::after-put",
-    "store::before-move",
-    "store::after-move-link",
-    "store::after-move",
-    "store::before-delete",
-    "store::before-dlq-flush",
-    "store::after-dlq-flush",
+    "store-before-put",
+    "store-after-put-write",
+    "store-after-put-link",
+    "store-after-put",
+    "store-before-move",
+    "store-after-move-link",
+    "store-after-move",
+    "store-before-delete",
+    "store-before-dlq-flush",
+    "store-after-dlq-flush",
 ];

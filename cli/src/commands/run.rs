@@ -6,6 +6,7 @@ use std::time::Duration;
 use conveyor_engine::{Config, Metrics, Shutdown, Summary};
 use conveyor_model::connector::Registry;
 use conveyor_model::log::{Command, Outcome};
+use conveyor_model::manifest::Manifests as _;
 use conveyor_model::plan::Plan;
 use conveyor_model::{Error, PipelineId, Result};
 use futures::future::join_all;
@@ -30,9 +31,12 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> 
     let signals = tokio::spawn(follow_signals(shutdown.clone()));
     let mut running = Vec::new();
     for compiled in &loaded.compiled {
-        let plan = Arc::new(compiled.plan.clone());
-        let version = accept_plan(&node, &plan, args).await?;
-        running.push(Running { plan, version, metrics: Arc::new(Metrics::new(&compiled.plan)) });
+        let (plan, version) = accept_plan(&node, compiled.plan.clone(), args).await?;
+        running.push(Running {
+            plan: Arc::new(plan),
+            version,
+            metrics: Arc::new(Metrics::new(&compiled.plan)),
+        });
     }
     let all: Vec<_> = running.iter().map(|r| (r.plan.pipeline.clone(), r.metrics.clone())).collect();
     if let Some(address) = args.metrics {
@@ -99,23 +103,34 @@ fn conclude(args: &RunArgs, running: &[Running], ends: Vec<Result<Summary>>) -> 
 }
 
 /// Registers the plan, unless state would be lost and nobody has agreed to that.
-async fn accept_plan(node: &Node, plan: &Plan, args: &RunArgs) -> Result<u64> {
-    let id = &plan.pipeline;
-    let (state, old) = node.current(id).await?;
-    if args.reset && state.committed.is_some() {
-        reset(node, id).await?;
-    } else if let Some(old) = old.filter(|_| state.committed.is_some()) {
-        let lost = conveyor_planner::diff(Some(&old), plan).loses_state();
-        if !lost.is_empty() && !args.accept_state_loss {
-            return Err(Error::bad_input(
-                "state-would-be-lost",
-                format!("the changed manifest cannot keep: {}", lost.join("; ")),
-            )
-            .in_pipeline(id)
-            .help("--accept-state-loss goes on without it, --reset starts anew, `plan` shows the details"));
+async fn accept_plan(node: &Node, mut plan: Plan, args: &RunArgs) -> Result<(Plan, u64)> {
+    let id = plan.pipeline.clone();
+    let (state, old) = node.current(&id).await?;
+    match (&state.committed, old) {
+        (Some(_), _) if args.reset => reset(node, &id).await?,
+        (Some(committed), Some(old)) => {
+            let diff = conveyor_planner::diff(Some(&old), &plan);
+            let lost = diff.loses_state();
+            if !lost.is_empty() && !args.accept_state_loss {
+                return Err(Error::bad_input(
+                    "state-would-be-lost",
+                    format!("the changed manifest cannot keep: {}", lost.join("; ")),
+                )
+                .in_pipeline(&id)
+                .help(
+                    "--accept-state-loss goes on without it, --reset starts anew, `plan` shows the details",
+                ));
+            }
+            plan.forget = diff.forgets();
+            // What an earlier edit gave up is still what the committed epoch holds.
+            if node.store.read(&id, &committed.manifest).await?.plan_version < state.version {
+                plan.forget.extend(old.forget);
+            }
         }
+        _ => {}
     }
-    node.put_plan(plan, state.version).await
+    let version = node.put_plan(&plan, state.version).await?;
+    Ok((plan, version))
 }
 
 async fn reset(node: &Node, id: &PipelineId) -> Result<()> {

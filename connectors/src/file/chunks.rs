@@ -1,15 +1,19 @@
 //! The bytes of a file from a position on, in chunks, with one chunk read ahead so that reading and parsing overlap.
 
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conveyor_model::Result;
+use conveyor_model::{Error, Result};
+use object_store::local::LocalFileSystem;
 use object_store::{GetOptions, GetRange};
-use tokio::task::JoinHandle;
+use tokio::sync::OnceCell;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::listing::{SourceFile, vanished};
-use super::store::store_error;
+use super::store::{io_error, store_error};
 
 /// Bytes asked for at a time.
 const CHUNK: u64 = 4 << 20;
@@ -52,6 +56,44 @@ pub(crate) async fn get(file: &SourceFile, range: Range<u64>, grows: bool) -> Re
     Ok(bytes)
 }
 
+/// A local file that is held open while it grows: renamed or deleted, it can still be read to its end.
+#[derive(Clone, Default)]
+struct Held(Arc<OnceCell<Arc<File>>>);
+
+impl Held {
+    async fn open(&self, file: &SourceFile) -> Result<Arc<File>> {
+        let open = || async {
+            let path = local_path(file)?;
+            let opened = spawn_blocking(move || File::open(path)).await.map_err(stopped)?;
+            opened.map(Arc::new).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => vanished(&file.url),
+                _ => io_error(e, &file.url),
+            })
+        };
+        self.0.get_or_try_init(open).await.cloned()
+    }
+
+    async fn get(&self, file: &SourceFile, range: Range<u64>) -> Result<Bytes> {
+        let handle = self.open(file).await?;
+        let read = spawn_blocking(move || {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
+            handle.read_exact_at(&mut bytes, range.start).map(|()| Bytes::from(bytes))
+        });
+        read.await.map_err(stopped)?.map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => super::store::file_changed(&file.url),
+            _ => io_error(e, &file.url),
+        })
+    }
+}
+
+fn local_path(file: &SourceFile) -> Result<std::path::PathBuf> {
+    LocalFileSystem::new().path_to_filesystem(&file.path).map_err(|e| store_error(e, &file.url))
+}
+
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::runtime("read-stopped", "a read was stopped").because(error)
+}
+
 /// A running read that ends with its owner.
 struct Ahead {
     task: JoinHandle<Result<Bytes>>,
@@ -77,12 +119,15 @@ pub(crate) struct Chunks {
     end: u64,
     started: bool,
     ahead: Option<Ahead>,
+    /// The file itself, where it is local and may grow.
+    held: Option<Held>,
 }
 
 impl Chunks {
     /// Reads from `start` up to `end`. Little is read ahead behind `soft_end`.
     pub(crate) fn new(file: Arc<SourceFile>, start: u64, soft_end: u64, end: u64, grows: bool) -> Self {
-        Self { file, grows, next: start, soft_end, end, started: false, ahead: None }
+        let held = (grows && file.store.local).then(Held::default);
+        Self { file, grows, next: start, soft_end, end, started: false, ahead: None, held }
     }
 
     /// The next chunk; `None` at the end.
@@ -99,9 +144,7 @@ impl Chunks {
         let mut ahead = ahead;
         let bytes = match (&mut ahead.task).await {
             Ok(bytes) => bytes?,
-            Err(e) => {
-                return Err(conveyor_model::Error::runtime("read-stopped", "a read was stopped").because(e));
-            }
+            Err(e) => return Err(stopped(e)),
         };
         self.next = to;
         self.started = true;
@@ -118,6 +161,25 @@ impl Chunks {
         self.end = end;
     }
 
+    /// Goes on to the end of the file that is held open, whatever lies under its name by now. False if that is still the same
+    /// file: it was cut, and what was not read is gone.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub(crate) async fn finish(&mut self) -> Result<bool> {
+        let Some(held) = &self.held else { return Ok(false) };
+        let handle = held.open(&self.file).await?;
+        let path = local_path(&self.file)?;
+        let look = move || Ok((handle.metadata()?, std::fs::metadata(path).ok()));
+        let (held, named) =
+            spawn_blocking(look).await.map_err(stopped)?.map_err(|e| io_error(e, &self.file.url))?;
+        if named.is_some_and(|n| (n.dev(), n.ino()) == (held.dev(), held.ino())) {
+            return Ok(false);
+        }
+        self.grown(held.len().max(self.next));
+        Ok(true)
+    }
+
     fn begin(&self) -> Option<Ahead> {
         if self.next >= self.end {
             return None;
@@ -129,7 +191,13 @@ impl Chunks {
         };
         let range = from..to.min(self.end);
         let (file, grows, asked) = (self.file.clone(), self.grows, range.clone());
-        let task = tokio::spawn(async move { get(&file, asked, grows).await });
+        let held = self.held.clone();
+        let task = tokio::spawn(async move {
+            match held {
+                Some(held) => held.get(&file, asked).await,
+                None => get(&file, asked, grows).await,
+            }
+        });
         Some(Ahead { task, range })
     }
 }

@@ -37,7 +37,8 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
-    fn new(store: &Store, meta: ObjectMeta) -> Self {
+    /// What a store says of an object.
+    pub(crate) fn listed(store: &Store, meta: ObjectMeta) -> Self {
         Self {
             url: store.url(&meta.location),
             store: store.clone(),
@@ -54,7 +55,7 @@ impl SourceFile {
     /// `file-vanished` if it is gone.
     pub(crate) async fn now(&self) -> Result<SourceFile> {
         match self.store.objects.head(&self.path).await {
-            Ok(meta) => Ok(SourceFile::new(&self.store, meta)),
+            Ok(meta) => Ok(SourceFile::listed(&self.store, meta)),
             Err(object_store::Error::NotFound { .. }) => Err(vanished(&self.url)),
             Err(e) => Err(store_error(e, &self.url)),
         }
@@ -146,7 +147,7 @@ async fn plain(location: &Location) -> Result<Vec<SourceFile>> {
 
 async fn file(store: &Store, path: &Path) -> Result<Option<SourceFile>> {
     match store.objects.head(path).await {
-        Ok(meta) => Ok(Some(SourceFile::new(store, meta))),
+        Ok(meta) => Ok(Some(SourceFile::listed(store, meta))),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         // A local folder, or a path through a file, is no file either.
         Err(_) if store.local && !std::path::Path::new("/").join(path.as_ref()).is_file() => Ok(None),
@@ -172,7 +173,7 @@ async fn one_level(
     let matches = |path: &Path| path.filename().is_some_and(|name| pattern.matches_with(name, MATCH));
     if last {
         let files = listed.objects.into_iter().filter(|o| matches(&o.location));
-        found.extend(files.map(|o| SourceFile::new(store, o)));
+        found.extend(files.map(|o| SourceFile::listed(store, o)));
     } else {
         let folders = listed.common_prefixes.into_iter();
         let folders = folders.filter(|f| matches(f) && f.filename() != Some(RESERVED));
@@ -202,7 +203,7 @@ async fn below(store: &Store, folder: &Path, rest: &[&str], found: &mut Vec<Sour
         let Some(parts) = meta.location.prefix_match(folder) else { continue };
         let names: Vec<String> = parts.map(|p| p.as_ref().to_owned()).collect();
         if !names.iter().any(|n| n == RESERVED) && pattern.matches_with(&names.join("/"), MATCH) {
-            found.push(SourceFile::new(store, meta));
+            found.push(SourceFile::listed(store, meta));
         }
     }
 }

@@ -11,6 +11,7 @@ use conveyor_model::origin::RowIds;
 use conveyor_model::predicate::Predicate;
 
 use super::config::{FileFormat, SourceConfig};
+use super::follow::Tail;
 use super::split::Split;
 use super::{avro, ipc, parquet, text};
 
@@ -63,6 +64,23 @@ pub(crate) trait SplitReader: Send {
 
     /// The file now has `size` bytes, more than before.
     fn grown(&mut self, _size: u64) {}
+
+    /// The last bytes before [`SplitReader::position`], of a file that may grow.
+    fn tail(&self) -> Option<Tail> {
+        None
+    }
+
+    /// The file that grew is no longer the one of this name: reads what is left of it, then ends. False if nothing can be
+    /// left, because it was cut.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    async fn finish(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Ends where the file ends now.
+    fn grows_no_more(&mut self) {}
 }
 
 /// What all readers of a source are asked for.

@@ -15,6 +15,7 @@ use conveyor_model::source::{Read, Source, SourceContext, SourceRows};
 use conveyor_model::{Batch, Error, Kind, Origin, Positions, Result, RowRef};
 
 use super::config::SourceConfig;
+use super::follow;
 use super::listing::{self, SourceFile, vanished};
 use super::reader::{self, Next, Piece, SplitReader, Wanted};
 use super::split::{Progress, Split, fold, url_of};
@@ -39,6 +40,8 @@ pub(crate) struct FileSource {
     current: Option<Current>,
     /// Files that were read to their present end and may grow.
     waiting: Vec<Current>,
+    /// Followed files that hold more to read: they have grown, or were renamed or deleted.
+    ready: VecDeque<Current>,
     positions: Positions,
     /// All files seen so far, of whatever subtask, by URL.
     known: BTreeMap<Arc<str>, Arc<SourceFile>>,
@@ -75,6 +78,7 @@ impl FileSource {
             queue: VecDeque::new(),
             current: None,
             waiting: Vec::new(),
+            ready: VecDeque::new(),
             positions: Positions::new(),
             known: BTreeMap::new(),
             next_poll_us: 0,
@@ -98,19 +102,35 @@ impl FileSource {
         // What is left names files that are no longer there. Finished ones are remembered, so that a file that comes
         // back is not read twice.
         for (id, state) in restored {
+            if self.wanted.grows {
+                // It was renamed or deleted while nobody looked. Should the name come back, the file is a new one.
+                if self.owns(&id) {
+                    tracing::warn!(
+                        file = url_of(&id),
+                        "a followed file is gone; what it held behind the last position is not read"
+                    );
+                    self.positions.insert(id, state);
+                }
+                continue;
+            }
             if !state.done || id.contains('#') {
                 return Err(match self.known.contains_key(url_of(&id)) {
                     true => layout_changed(&id),
                     false => vanished(url_of(&id)),
                 });
             }
-            let owner = super::split::hash(&id) % u64::from(self.context.parallelism.max(1));
-            if owner == u64::from(self.context.subtask) {
+            if self.owns(&id) {
                 self.positions.insert(id, state);
             }
         }
         self.total_bytes = self.queue.iter().map(Split::bytes).sum();
         Ok(())
+    }
+
+    /// Whether this subtask is the one for a whole file.
+    fn owns(&self, id: &str) -> bool {
+        super::split::hash(url_of(id)) % u64::from(self.context.parallelism.max(1))
+            == u64::from(self.context.subtask)
     }
 
     /// Lists the files and queues the splits of those that are new. Takes what it finds out of `restored`.
@@ -126,21 +146,28 @@ impl FileSource {
         self.next_poll_us = self.context.clock.monotonic_us() + self.config.poll_interval * 1000;
         for file in files.values() {
             match self.known.get(&file.url) {
-                None => self.begin(file, restored).await?,
                 Some(before) if before.same(file) => continue,
-                Some(_) if self.wanted.grows => self.grown(file)?,
+                None if self.wanted.grows => self.follow(file, restored).await?,
+                Some(_) if self.wanted.grows => self.grown(file).await?,
+                None => self.begin(file, restored).await?,
                 Some(_) => return Err(file_changed(&file.url)),
             }
             self.known.insert(file.url.clone(), file.clone());
         }
-        self.waiting.retain(|w| files.contains_key(&w.split.file.url));
+        if self.wanted.grows {
+            let gone: Vec<_> = self.known.keys().filter(|url| !files.contains_key(*url)).cloned().collect();
+            for url in gone {
+                self.known.remove(&url);
+                self.detach(&url).await?;
+            }
+        }
         Ok(())
     }
 
     /// Queues this subtask's splits of a file that was not seen before.
     async fn begin(&mut self, file: &Arc<SourceFile>, restored: &mut Positions) -> Result<()> {
         let whole = restored.get(&*file.url).cloned();
-        let one = self.context.ordered || self.wanted.grows || whole.is_some();
+        let one = self.context.ordered || whole.is_some();
         let splits = match &whole {
             // Its footer need not be read again, and must not have changed.
             Some(_) => vec![Split::whole(file)],
@@ -154,7 +181,7 @@ impl FileSource {
             if !split.belongs_to(self.context.subtask, self.context.parallelism) {
                 continue;
             }
-            let done = state.as_ref().is_some_and(|s| s.done) && !self.wanted.grows;
+            let done = state.as_ref().is_some_and(|s| s.done);
             if let Some(state) = state {
                 self.positions.insert(split.id.to_string(), state);
             }
@@ -166,42 +193,122 @@ impl FileSource {
     }
 
     fn check_restored(&self, split: &Split, progress: &Progress) -> Result<()> {
-        let fits = match self.wanted.grows {
-            true => split.file.size >= progress.next,
-            false => progress.fits(&split.file),
-        };
-        if fits { Ok(()) } else { Err(file_changed(&split.file.url).at_position(progress.next)) }
+        if progress.fits(&split.file) {
+            return Ok(());
+        }
+        Err(file_changed(&split.file.url).at_position(progress.next))
     }
 
-    /// A followed file has changed: more text is there, or it was cut.
-    fn grown(&mut self, file: &Arc<SourceFile>) -> Result<()> {
-        let at = self.positions.get(&*file.url).map(|s| Progress::read(&file.url, s)).transpose()?;
-        if let Some(at) = at.filter(|at| at.next > file.size) {
-            return Err(file_changed(&file.url).at_position(at.next));
+    /// Queues a followed file that was not there at the last look: a new one, one to be read on after a restart, or one that
+    /// has taken a name that another one had.
+    async fn follow(&mut self, file: &Arc<SourceFile>, restored: &mut Positions) -> Result<()> {
+        let state = follow::take(restored, &file.url);
+        if !self.owns(&file.url) {
+            return Ok(());
         }
-        if let Some(index) = self.waiting.iter().position(|w| w.split.file.url == file.url) {
+        let Some((generation, state)) = state.or_else(|| follow::take(&mut self.positions, &file.url)) else {
+            self.queue.push_back(Split::whole(file));
+            return Ok(());
+        };
+        let id = follow::id(&file.url, generation);
+        let at = Progress::read(&id, &state)?;
+        self.positions.insert(id.to_string(), state);
+        if follow::continues(file, &at).await? {
+            self.queue.push_back(Split { id, ..Split::whole(file) });
+            return Ok(());
+        }
+        match follow::renamed(file, &at).await? {
+            Some(other) => {
+                let split = Split { id, ..Split::whole(&Arc::new(other)) };
+                let mut reader = reader::open(&split, &self.config, &self.wanted, Some(at.next)).await?;
+                reader.grows_no_more();
+                self.ready.push_back(Current { split, reader });
+            }
+            None => tracing::warn!(file = %file.url, position = at.next,
+                "another file has this name now; what the old one held behind the last position is not read"),
+        }
+        self.next_generation(file, generation);
+        Ok(())
+    }
+
+    /// Queues the file that has taken the place of a generation, once.
+    fn next_generation(&mut self, file: &Arc<SourceFile>, generation: u64) {
+        let id = follow::id(&file.url, generation + 1);
+        let open = self.current.iter().chain(&self.waiting).chain(&self.ready);
+        if !open.map(|c| &c.split).chain(&self.queue).any(|split| split.id == id) {
+            self.queue.push_back(Split { id, ..Split::whole(file) });
+        }
+    }
+
+    /// A followed file has changed: more text is there, it was cut, or another file has its name.
+    async fn grown(&mut self, file: &Arc<SourceFile>) -> Result<()> {
+        let Some(generation) = follow::newest(&self.positions, &file.url) else { return Ok(()) };
+        let id = follow::id(&file.url, generation);
+        let at = self.positions.get(&*id).map(|s| Progress::read(&id, s)).transpose()?;
+        if let Some(at) = at
+            && !follow::continues(file, &at).await?
+        {
+            if !self.detach(&file.url).await? {
+                // It waits to be opened again: as after a restart.
+                self.queue.retain(|s| s.id != id);
+                return self.follow(file, &mut Positions::new()).await;
+            }
+            self.next_generation(file, generation);
+            return Ok(());
+        }
+        if let Some(index) = self.waiting.iter().position(|w| w.split.id == id) {
             let mut waiting = self.waiting.swap_remove(index);
             waiting.split.file = file.clone();
             waiting.reader.grown(file.size);
-            match self.current {
-                None => self.current = Some(waiting),
-                // One at a time: it is opened again at its position.
-                Some(_) => self.queue.push_back(waiting.split),
-            }
+            self.ready.push_back(waiting);
         }
         Ok(())
     }
 
+    /// Lets the reader of a file that has lost its name go on to the end of what it holds open. False if there is no reader,
+    /// or nothing for it to read.
+    async fn detach(&mut self, url: &str) -> Result<bool> {
+        let current = self.current.take_if(|c| *c.split.file.url == *url);
+        let waiting = self.waiting.iter().position(|w| *w.split.file.url == *url);
+        let Some(mut found) = current.or_else(|| waiting.map(|at| self.waiting.swap_remove(at))) else {
+            return Ok(false);
+        };
+        let more = found.reader.finish().await?;
+        if more {
+            self.ready.push_front(found);
+        }
+        Ok(more)
+    }
+
+    /// What to remember of a split that is being read.
+    fn progress_of(&self, split: &Split, reader: &dyn SplitReader) -> Progress {
+        let before = || Progress::read(&split.id, self.positions.get(&*split.id)?).ok()?.tail;
+        Progress { tail: reader.tail().or_else(before), ..Progress::of(split, reader.position()) }
+    }
+
     async fn open_next(&mut self) -> Result<bool> {
         let Some(mut split) = self.queue.pop_front() else { return Ok(false) };
+        let at = self.positions.get(&*split.id).map(|s| Progress::read(&split.id, s)).transpose()?;
         if self.wanted.grows {
-            split.file = Arc::new(split.file.now().await?);
+            match split.file.now().await {
+                Ok(now) => split.file = Arc::new(now),
+                Err(e) if e.code() == "file-vanished" => {
+                    tracing::warn!(file = %split.file.url, "a followed file is gone before it was opened");
+                    return Ok(true);
+                }
+                Err(e) => {
+                    self.queue.push_front(split);
+                    return Err(e);
+                }
+            }
+            if let Some(at) = at
+                && !follow::continues(&split.file, &at).await?
+            {
+                self.follow(&split.file, &mut Positions::new()).await?;
+                return Ok(true);
+            }
         }
-        let from = match self.positions.get(&*split.id) {
-            Some(state) => Some(Progress::read(&split.id, state)?.next),
-            None => None,
-        };
-        match reader::open(&split, &self.config, &self.wanted, from).await {
+        match reader::open(&split, &self.config, &self.wanted, at.map(|at| at.next)).await {
             Ok(reader) => {
                 self.current = Some(Current { split, reader });
                 Ok(true)
@@ -221,19 +328,27 @@ impl FileSource {
             // A retry opens the split again at the last position.
             Err(_) | Ok(Next::End | Next::Wait) => self.current.take().expect("it was just read"),
             Ok(Next::Rows(_)) => {
-                let progress = Progress::of(&current.split, current.reader.position());
-                self.positions.insert(current.split.id.to_string(), progress.state(false));
                 let split = current.split.clone();
+                let progress = Progress {
+                    tail: current.reader.tail(),
+                    ..Progress::of(&split, current.reader.position())
+                };
+                self.positions.insert(split.id.to_string(), progress.state(false));
                 let Ok(Next::Rows(piece)) = next else { return Ok(None) };
                 return self.rows(&split, piece).map(Some);
             }
         };
         match next {
             Ok(Next::End) => {
-                let progress = Progress::of(&split, reader.position());
+                let progress = self.progress_of(&split, &*reader);
                 self.positions.insert(split.id.to_string(), progress.state(true));
                 if split.piece.is_some() {
                     fold(&mut self.positions, &split.file.url);
+                } else if follow::newest(&self.positions, url_of(&split.id))
+                    .is_some_and(|n| follow::id(url_of(&split.id), n) != split.id)
+                {
+                    // The file that has taken its place is being read already.
+                    self.positions.remove(&*split.id);
                 }
                 Ok(None)
             }
@@ -250,7 +365,8 @@ impl FileSource {
 
     fn rows(&mut self, split: &Split, piece: Piece) -> Result<Read> {
         let source = &self.context.name;
-        let url = &split.file.url;
+        // Pieces share the file's name, so that a row's identity does not depend on how the file is cut.
+        let url = if split.piece.is_some() { &split.file.url } else { &split.id };
         self.read_bytes += piece.bytes;
         if piece.rows.num_rows() != piece.ids.len() {
             return Err(Error::new(Kind::Runtime, "rows-without-place", "a reader lost track of its rows")
@@ -278,6 +394,7 @@ impl FileSource {
             if let Some(read) = self.read_current().await? {
                 return Ok(read);
             }
+            self.current = self.current.take().or_else(|| self.ready.pop_front());
             if self.current.is_some() || self.open_next().await? {
                 continue;
             }
@@ -287,7 +404,7 @@ impl FileSource {
             let now = self.context.clock.monotonic_us();
             if now >= self.next_poll_us {
                 self.look(&mut Positions::new()).await?;
-                if self.current.is_some() || !self.queue.is_empty() {
+                if self.current.is_some() || !self.queue.is_empty() || !self.ready.is_empty() {
                     continue;
                 }
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use conveyor_model::{Error, Position, Positions, Result, SplitState};
 use serde::{Deserialize, Serialize};
 
+use super::follow::Tail;
 use super::listing::SourceFile;
 
 /// A piece of a file, in the units of its format.
@@ -83,7 +84,12 @@ impl Split {
 
 /// FNV-1a: the same in every process, unlike the standard library's hasher.
 pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    hash_bytes(text.as_bytes())
+}
+
+/// [`hash`] of any bytes.
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// What a position says. Its meaning belongs to the reader of the format.
@@ -99,6 +105,9 @@ pub(crate) struct Progress {
     /// Units of the whole file, for a piece.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) total: Option<u64>,
+    /// What stands before `next`, for a file that may grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tail: Option<Tail>,
 }
 
 impl Progress {
@@ -109,6 +118,7 @@ impl Progress {
             size: split.file.size,
             modified_us: split.file.modified_us,
             total: split.piece.map(|p| p.total),
+            tail: None,
         }
     }
 
@@ -181,7 +191,7 @@ mod tests {
 
     #[test]
     fn finished_pieces_become_one_entry_and_unfinished_ones_stay() {
-        let piece = |next, total| Progress { next, size: 20, modified_us: 7, total: Some(total) };
+        let piece = |next, total| Progress { next, size: 20, modified_us: 7, total: Some(total), tail: None };
         let mut positions = Positions::new();
         positions.insert("file:///a#0-10".into(), piece(10, 20).state(true));
         positions.insert("file:///a#10-20".into(), piece(12, 20).state(false));

@@ -10,6 +10,7 @@ use super::blocking::Blocking;
 use super::chunks::Chunks;
 use super::config::SourceConfig;
 use super::decompress::{Compression, decompress};
+use super::follow::Tail;
 use super::reader::{BadRecord, Next, Piece, SplitReader, Wanted};
 use super::split::Split;
 use crate::format::{DecodeOptions, Decoded, TextDecoder, TextFormat};
@@ -37,6 +38,10 @@ pub(crate) struct TextReader {
     /// The input starts before the position to go on from.
     discard: u64,
     eof: bool,
+    /// The last bytes before `offset`, of a file that may grow.
+    last: Vec<u8>,
+    /// The file has another name by now, or none.
+    detached: bool,
     /// Bytes of the file that were read, at the last report.
     reported: u64,
     read: u64,
@@ -79,6 +84,8 @@ impl TextReader {
             skipping: false,
             discard: 0,
             eof: false,
+            last: Vec::new(),
+            detached: false,
             reported: 0,
             read: 0,
         };
@@ -125,13 +132,16 @@ impl TextReader {
 
     async fn ended(&mut self) -> Result<()> {
         self.eof = true;
-        if !self.grows && !self.split.file.same(&self.split.file.now().await?) {
+        if !self.grows && !self.detached && !self.split.file.same(&self.split.file.now().await?) {
             return Err(super::store::file_changed(&self.split.file.url));
         }
         Ok(())
     }
 
     fn advance(&mut self, bytes: usize) {
+        if self.grows || self.detached {
+            Tail::push(&mut self.last, &self.input[..bytes]);
+        }
         self.input = self.input.slice(bytes..);
         self.offset += bytes as u64;
     }
@@ -281,5 +291,25 @@ impl SplitReader for TextReader {
             chunks.grown(size);
             self.eof = false;
         }
+    }
+
+    fn tail(&self) -> Option<Tail> {
+        Tail::of(&self.last)
+    }
+
+    async fn finish(&mut self) -> Result<bool> {
+        let Input::Plain(chunks) = &mut self.from else { return Ok(false) };
+        if !chunks.finish().await? {
+            return Ok(false);
+        }
+        self.eof = false;
+        self.grows_no_more();
+        Ok(true)
+    }
+
+    fn grows_no_more(&mut self) {
+        // What has no line end by now gets none.
+        self.grows = false;
+        self.detached = true;
     }
 }

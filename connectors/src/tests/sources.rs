@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use conveyor_model::plan::Mode;
-use conveyor_model::source::Read;
+use conveyor_model::source::{Read, Source};
 use conveyor_model::{Kind, Positions};
 use serde_json::json;
 
@@ -106,11 +106,94 @@ async fn a_followed_file_is_read_on_and_a_half_line_waits() {
         }
     }
     assert_eq!(seen, ["id=1", "id=2", "id=3"]);
-    // A restart goes on behind what was read, and a file that was cut is noticed.
-    let positions = source.positions();
-    std::fs::write(&path, "{\"id\":1}\n").unwrap();
-    let error = open(&config, Mode::Streaming, positions).await.err().unwrap();
-    assert_eq!(error.code(), "file-changed");
+}
+
+/// Reads until `count` rows are there, and then until the source finds nothing more.
+async fn read_all(source: &mut Box<dyn Source>, seen: &mut Vec<String>, count: usize) {
+    let mut idle = 0;
+    while seen.len() < count || idle < 3 {
+        match source.read().await.unwrap() {
+            Read::Rows(rows) => seen.extend(crate::conformance::show(rows.batch.rows())),
+            Read::Idle => idle += 1,
+            Read::End => panic!("a followed file has no end"),
+        }
+    }
+}
+
+fn shown(ids: std::ops::Range<usize>) -> Vec<String> {
+    ids.map(|id| format!("id={id}")).collect()
+}
+
+fn lines_of(ids: std::ops::Range<usize>) -> String {
+    ids.map(|id| format!("{{\"id\":{id}}}\n")).collect()
+}
+
+/// What happens to a log that somebody rotates.
+#[derive(Debug, Clone, Copy)]
+enum Rotation {
+    /// Renamed, with a last line that was not read yet; a new file takes its name.
+    Rename,
+    /// Copied and cut; the new text grows longer than the old one.
+    CopyTruncate,
+    /// Deleted; a new file appears later.
+    Delete,
+}
+
+fn rotate(path: &std::path::Path, rotation: Rotation) {
+    let old = path.with_extension("old");
+    match rotation {
+        Rotation::Rename => {
+            std::fs::File::options()
+                .append(true)
+                .open(path)
+                .unwrap()
+                .write_all(lines_of(3..4).as_bytes())
+                .unwrap();
+            std::fs::rename(path, old).unwrap();
+        }
+        Rotation::CopyTruncate => drop(std::fs::copy(path, old).unwrap()),
+        Rotation::Delete => std::fs::remove_file(path).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_followed_file_may_be_rotated() {
+    for rotation in [Rotation::Rename, Rotation::CopyTruncate, Rotation::Delete] {
+        for restart in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.ndjson");
+            std::fs::write(&path, lines_of(0..3)).unwrap();
+            let config =
+                json!({"path": format!("{}/*.ndjson", text(dir.path())), "follow": true, "pollInterval": 1});
+            let mut source = open(&config, Mode::Streaming, Positions::new()).await.unwrap();
+            let mut seen = Vec::new();
+            read_all(&mut source, &mut seen, 3).await;
+            rotate(&path, rotation);
+            if matches!(rotation, Rotation::Delete) && !restart {
+                read_all(&mut source, &mut seen, 3).await;
+            }
+            std::fs::write(&path, lines_of(100..120)).unwrap();
+            if restart {
+                source = open(&config, Mode::Streaming, source.positions()).await.unwrap();
+            }
+            let left = if matches!(rotation, Rotation::Rename) { 4 } else { 3 };
+            read_all(&mut source, &mut seen, left + 20).await;
+            seen.sort();
+            let mut expected = [shown(0..left), shown(100..120)].concat();
+            expected.sort();
+            assert_eq!(seen, expected, "{rotation:?}, restarted: {restart}");
+            // And it is followed on.
+            std::fs::File::options()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .write_all(lines_of(120..122).as_bytes())
+                .unwrap();
+            let mut more = Vec::new();
+            read_all(&mut source, &mut more, 2).await;
+            assert_eq!(more, shown(120..122), "{rotation:?}, restarted: {restart}");
+        }
+    }
 }
 
 #[tokio::test]

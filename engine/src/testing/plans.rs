@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use conveyor_model::connector::Registry;
 use conveyor_model::plan::{
-    Delivery, DlqPlan, Edge, EventTime, FORMAT, Mode, Node, NodeInput, NodeOutput, Partition, Plan, Retry,
-    SinkPlan, SourcePlan,
+    Delivery, DlqPlan, Edge, EventTime, FORMAT, Forget, Mode, Node, NodeInput, NodeOutput, Partition, Plan,
+    Retry, SinkPlan, SourcePlan,
 };
 use conveyor_model::predicate::Predicate;
 use conveyor_model::step::{Op, Step};
@@ -34,6 +34,7 @@ impl PlanBuilder {
             edges: Vec::new(),
             lookups: BTreeMap::new(),
             dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 1.0 },
+            forget: Forget::default(),
         })
     }
 

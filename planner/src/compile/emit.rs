@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
 use conveyor_model::plan::{
-    Edge, FORMAT, LookupPlan, Node, NodeInput, NodeOutput, Partition, Plan, SinkPlan, SourcePlan,
+    Edge, FORMAT, Forget, LookupPlan, Node, NodeInput, NodeOutput, Partition, Plan, SinkPlan, SourcePlan,
 };
 use conveyor_model::step::{Op, Step};
 use conveyor_model::{NodeId, PipelineId};
@@ -65,6 +65,7 @@ pub(crate) fn emit(
         edges,
         lookups,
         dlq: graph.dlq.clone(),
+        forget: Forget::default(),
     })
 }
 

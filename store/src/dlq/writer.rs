@@ -118,10 +118,10 @@ impl Writer {
         }
         for file in &mut self.staged {
             if let Some(bytes) = &file.unsent {
-                fail::fail_point!("store::before-dlq-flush");
+                fail::fail_point!("store-before-dlq-flush");
                 objects::create_same(self.objects.as_ref(), &file.key, bytes.clone()).await?;
                 file.unsent = None;
-                fail::fail_point!("store::after-dlq-flush");
+                fail::fail_point!("store-after-dlq-flush");
             }
         }
         Ok(())

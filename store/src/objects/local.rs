@@ -82,7 +82,7 @@ impl Objects for Local {
     async fn delete(&self, key: &str) -> Result<()> {
         let root = self.root.clone();
         self.blocking("delete an object", key, move |path| {
-            fail::fail_point!("store::before-delete");
+            fail::fail_point!("store-before-delete");
             none_if_absent(fs::remove_file(path))?;
             remove_empty_folders(&root, path);
             Ok(())
@@ -131,34 +131,34 @@ fn again_if_folder_went<T>(work: impl Fn() -> io::Result<T>) -> io::Result<T> {
 
 /// Writes aside, fsyncs, links to the name (which fails if it is taken), fsyncs the directory.
 fn create_durably(path: &Path, bytes: &[u8]) -> io::Result<Created> {
-    fail::fail_point!("store::before-put");
+    fail::fail_point!("store-before-put");
     let folder = path.parent().unwrap_or(Path::new("."));
     create_dirs(folder)?;
     let aside = aside(path);
     let written = write_synced(&aside, bytes).and_then(|()| {
-        fail::fail_point!("store::after-put-write");
+        fail::fail_point!("store-after-put-write");
         link_new(&aside, path)
     });
     // The second name is of no use from here on, whatever happened.
     none_if_absent(fs::remove_file(&aside))?;
     let created = written?;
-    fail::fail_point!("store::after-put-link");
+    fail::fail_point!("store-after-put-link");
     sync_dir(folder)?;
-    fail::fail_point!("store::after-put");
+    fail::fail_point!("store-after-put");
     Ok(created)
 }
 
 fn rename_durably(from: &Path, to: &Path) -> io::Result<Created> {
-    fail::fail_point!("store::before-move");
+    fail::fail_point!("store-before-move");
     let folder = to.parent().unwrap_or(Path::new("."));
     create_dirs(folder)?;
     let created = link_new(from, to)?;
-    fail::fail_point!("store::after-move-link");
+    fail::fail_point!("store-after-move-link");
     sync_dir(folder)?;
     if created == Created::New {
         none_if_absent(fs::remove_file(from))?;
     }
-    fail::fail_point!("store::after-move");
+    fail::fail_point!("store-after-move");
     Ok(created)
 }
 

@@ -66,7 +66,7 @@ impl Remote {
 #[async_trait]
 impl Objects for Remote {
     async fn create(&self, key: &str, bytes: Bytes) -> Result<Created> {
-        fail::fail_point!("store::before-put");
+        fail::fail_point!("store-before-put");
         let path = self.path(key);
         let put = self.store.put_opts(&path, PutPayload::from(bytes.clone()), PutMode::Create.into()).await;
         let created = match put {
@@ -81,7 +81,7 @@ impl Objects for Remote {
                 _ => return Err(self.failure("write an object", key, cause)),
             },
         };
-        fail::fail_point!("store::after-put");
+        fail::fail_point!("store-after-put");
         Ok(created)
     }
 
@@ -103,7 +103,7 @@ impl Objects for Remote {
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<Created> {
-        fail::fail_point!("store::before-move");
+        fail::fail_point!("store-before-move");
         // Not every store copies create-if-absent; every one puts so. What is moved here is a few MiB.
         let Some(bytes) = self.get(from).await? else {
             let gone =
@@ -111,16 +111,16 @@ impl Objects for Remote {
             return Err(self.failure("publish an object", from, gone));
         };
         let created = self.create(to, bytes).await?;
-        fail::fail_point!("store::after-move-link");
+        fail::fail_point!("store-after-move-link");
         if created == Created::New {
             self.delete(from).await?;
         }
-        fail::fail_point!("store::after-move");
+        fail::fail_point!("store-after-move");
         Ok(created)
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        fail::fail_point!("store::before-delete");
+        fail::fail_point!("store-before-delete");
         match self.store.delete(&self.path(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(self.failure("delete an object", key, e)),

@@ -90,6 +90,7 @@ fn plan() -> Plan {
         edges: Vec::new(),
         lookups: BTreeMap::new(),
         dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 0.05 },
+        forget: Default::default(),
     }
 }
 

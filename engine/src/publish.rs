@@ -111,16 +111,21 @@ impl Publisher {
             if ledger > newest {
                 let ours = newest.map_or("none".to_owned(), |e| e.to_string());
                 let theirs = ledger.map_or("none".to_owned(), |e| e.to_string());
-                return Err(Error::new(
+                let error = Error::new(
                     Kind::Fenced,
                     "ledger-ahead",
                     format!("the target's ledger says that epoch {theirs} is applied, but ours is {ours}"),
                 )
                 .at(&target.name)
                 .help(
-                    "this data directory is older than the target (a restored backup, or another one's target): \
-                     use the right data directory, or give the sink a new target",
-                ));
+                    "this data directory is older than the target (a restored backup, an emptied one, or another one's \
+                     target): use the right data directory, or give the sink a new target; to write the target anew, move \
+                     it away together with its ledger",
+                );
+                return Err(match target.committer.place() {
+                    Some(place) => error.in_split(place),
+                    None => error,
+                });
             }
         }
         Ok(())

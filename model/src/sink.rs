@@ -44,6 +44,11 @@ pub trait Committer: Send {
     /// `Corrupt` if the ledger cannot be read, `Unavailable` if the target does not answer.
     async fn ledger(&mut self) -> Result<Option<Epoch>>;
 
+    /// Where the ledger lies, for people.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// Makes the staged objects of a committed epoch visible and writes the epoch into the target's ledger, atomically
     /// for the target's readers. Idempotent: an epoch at or below the ledger changes nothing. `last` says that the
     /// pipeline has finished with this epoch.

@@ -353,6 +353,10 @@ impl Committer for FileCommitter {
         Ok(newest)
     }
 
+    fn place(&self) -> Option<String> {
+        Some(self.target.display(&self.layout.manifests()))
+    }
+
     async fn commit(&mut self, epoch: Epoch, staged: &[StagedRef], last: bool) -> Result<()> {
         if self.context.delivery == Delivery::AtLeastOnce && self.plan.single.is_none() && !last {
             return Ok(());

@@ -12,11 +12,12 @@ struct Settings {
     kills: usize,
     seed: u64,
     rows: usize,
-    points: bool,
+    /// Only crash points whose names begin so; `None` for none of them.
+    points: Option<String>,
 }
 
 fn settings() -> Result<Settings> {
-    let mut settings = Settings { kills: 200, seed: 1, rows: 200_000, points: true };
+    let mut settings = Settings { kills: 200, seed: 1, rows: 200_000, points: Some(String::new()) };
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{flag} needs a value"));
@@ -24,8 +25,11 @@ fn settings() -> Result<Settings> {
             "--kills" => settings.kills = value()?.parse().context("--kills takes a number")?,
             "--seed" => settings.seed = value()?.parse().context("--seed takes a number")?,
             "--rows" => settings.rows = value()?.parse().context("--rows takes a number")?,
-            "--no-crash-points" => settings.points = false,
-            _ => bail!("unknown flag {flag}; known: --kills N --seed N --rows N --no-crash-points"),
+            "--crash-points" => settings.points = Some(value()?),
+            "--no-crash-points" => settings.points = None,
+            _ => bail!(
+                "unknown flag {flag}; known: --kills N --seed N --rows N --crash-points PREFIX --no-crash-points"
+            ),
         }
     }
     Ok(settings)
@@ -64,21 +68,21 @@ fn main() -> Result<()> {
         "time",
     ];
     println!("{}", markdown(&head, &rows));
-    if settings.points {
+    if let Some(prefix) = &settings.points {
         // Every crash point runs the pipeline to its end twice, so it gets less to read.
         let rows = (settings.rows / 5).max(1);
         let small = [Mode::Streaming, Mode::Job]
             .map(|mode| Reference::new(mode, rows, settings.seed).map(|reference| (mode, reference)));
         let small = small.into_iter().collect::<Result<Vec<_>>>()?;
-        println!("{}", crash_points(&small)?);
+        println!("{}", crash_points(&small, prefix)?);
     }
     Ok(())
 }
 
 /// Every crash point in both modes, at its first and at a later passing.
-fn crash_points(references: &[(Mode, Reference)]) -> Result<String> {
+fn crash_points(references: &[(Mode, Reference)], prefix: &str) -> Result<String> {
     let mut rows = Vec::new();
-    for point in kill::crash_points()? {
+    for point in kill::crash_points()?.into_iter().filter(|p| p.starts_with(prefix)) {
         let mut row = vec![format!("`{point}`")];
         for (mode, reference) in references {
             for count in [1, 4] {

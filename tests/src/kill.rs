@@ -77,7 +77,7 @@ impl Run {
     fn command(&self) -> Result<Command> {
         let mut command = binary::command()?;
         // Often enough that a short run comes by all that a snapshot does.
-        command.env("CONVEYOR_SNAPSHOT_EVERY", "8");
+        command.env("CONVEYOR_SNAPSHOT_EVERY", "4");
         command.arg("run").arg("-f").arg(&self.manifest).arg("--data-dir").arg(&self.data);
         if self.mode == Mode::Streaming {
             command.args(["--drain-when-idle", "1500ms"]);

@@ -10,6 +10,7 @@ mod connector;
 mod decompress;
 mod encode;
 mod follow;
+mod guard;
 mod ipc;
 mod layout;
 mod listing;
@@ -29,6 +30,7 @@ mod target;
 mod text;
 
 pub use connector::FileSourceConnector;
+pub use guard::decoder_running;
 pub use lookup::FileLookup;
 pub use record::record_decoder;
 pub use sink_connector::{FAILPOINTS, FileSinkConnector};

@@ -1,5 +1,6 @@
 //! The connectors of this crate in the conformance suite, and what the suite does not know.
 
+mod avro;
 mod columnar;
 mod sinks;
 mod sources;

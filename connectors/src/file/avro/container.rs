@@ -193,6 +193,7 @@ impl<R: BufRead> Container<R> {
         };
         let (size, bytes) = (block.bytes.len() as u64, &block.bytes[..]);
         let records = match self.codec {
+            _ if bytes.is_empty() => return Ok(Vec::new()),
             Codec::Null => return Ok(block.bytes),
             Codec::Deflate => {
                 limited(flate2::read::DeflateDecoder::new(bytes)).map_err(|e| broken(e.to_string()))?

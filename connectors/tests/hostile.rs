@@ -14,7 +14,7 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 use conveyor_connectors::registry;
 use conveyor_model::plan::Mode;
-use conveyor_model::predicate::Predicate;
+use conveyor_model::predicate::{Comparison, Condition, Literal, Predicate};
 use conveyor_model::source::{DiscoverRequest, Read, SourceContext};
 use conveyor_model::{Clock, Positions, Result};
 use parquet::arrow::ArrowWriter;
@@ -101,18 +101,24 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     all
 }
 
-async fn rows(path: String) -> Result<usize> {
+/// Reads a file, as a whole or only where `a` is above 30.
+async fn rows(path: String, filtered: bool) -> Result<usize> {
     let connector = registry().sources["file"].clone();
     let config = json!({"path": path, "rangeBytes": 4096});
     let request =
         DiscoverRequest { name: "s".into(), config: config.clone(), declared: Vec::new(), mode: Mode::Job };
     let schema = connector.discover(&request).await?.schema;
+    let mut predicate = Predicate::default();
+    if filtered {
+        let (column, value) = ("a".to_owned(), Literal::Int(30));
+        predicate.all.push(Condition::Compare { column, op: Comparison::Gt, value });
+    }
     let context = SourceContext {
         name: "s".into(),
         config,
         projection: schema.fields().iter().map(|f| f.name().clone()).collect(),
         full_schema: schema,
-        predicate: Predicate::default(),
+        predicate,
         mode: Mode::Job,
         ordered: false,
         subtask: 0,
@@ -133,7 +139,7 @@ async fn rows(path: String) -> Result<usize> {
 }
 
 /// Reads bytes as a file of this extension, on a thread that may hang.
-fn answer(extension: &str, bytes: &[u8]) -> Result<usize> {
+fn answer(extension: &str, bytes: &[u8], filtered: bool) -> Result<usize> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(format!("a.{extension}"));
     std::fs::write(&path, bytes).unwrap();
@@ -142,7 +148,7 @@ fn answer(extension: &str, bytes: &[u8]) -> Result<usize> {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         // Nobody listens any more if the test has failed meanwhile.
-        drop(send.send(runtime.block_on(rows(path))));
+        drop(send.send(runtime.block_on(rows(path, filtered))));
     });
     receive.recv_timeout(PATIENCE).expect("the reader must not panic or hang")
 }
@@ -172,8 +178,25 @@ fn quiet() {
 #[test]
 fn the_seeds_are_good() {
     for (extension, bytes) in seeds() {
-        assert_eq!(answer(extension, &bytes).unwrap_or_else(|e| panic!("{extension}: {e}")), 200);
+        assert_eq!(answer(extension, &bytes, false).unwrap_or_else(|e| panic!("{extension}: {e}")), 200);
     }
+}
+
+/// What fuzzing has found: each file once made a reader panic, hang or lose rows in silence.
+#[test]
+fn found_inputs_are_refused() {
+    quiet();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("found");
+    let mut looked_at = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap();
+        let error = answer(extension, &std::fs::read(&path).unwrap(), true).unwrap_err();
+        assert_eq!(error.code(), "file-corrupt", "{}: {error}", path.display());
+        assert!(error.to_string().contains(&format!("a.{extension}")), "{error}");
+        looked_at += 1;
+    }
+    assert!(looked_at > 0, "no inputs");
 }
 
 proptest! {
@@ -199,7 +222,7 @@ proptest! {
             bytes[at..at + length].copy_from_slice(&change[..length]);
         }
         bytes.truncate((end * bytes.len() as f64) as usize);
-        if let Err(error) = answer(extension, &bytes) {
+        if let Err(error) = answer(extension, &bytes, false) {
             prop_assert!(error.to_string().contains(&format!("a.{extension}")), "not named: {}", error);
         }
         prop_assert!(peak_mib() < MOST_MIB, "{} MiB", peak_mib());

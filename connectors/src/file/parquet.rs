@@ -222,6 +222,9 @@ impl ParquetReader {
         let end = first_rows.get(groups.end).copied().unwrap_or(start);
         let left: Vec<usize> = groups.filter(|&g| first_rows[g + 1] > start).collect();
         let kept = prune::groups(found, &inside, left);
+        if !kept.iter().all(|&group| prune::index_in_order(found, group)) {
+            return Err(corrupt(&file.url, "the page index does not fit the rows of its row group"));
+        }
         let ranges = selected(found, &inside, &kept, &first_rows, start);
         let total = kept.iter().map(|&g| (first_rows[g + 1] - first_rows[g]) as usize).sum();
 

@@ -120,6 +120,11 @@ pub async fn check_sink(case: &SinkCase) {
     if case.connector.delivery() == Delivery::AtLeastOnce {
         return check_at_least_once(case).await;
     }
+    check_exactly_once(case).await;
+    check_zombie(case).await;
+}
+
+async fn check_exactly_once(case: &SinkCase) {
     // One file appears only at the end: then nothing at all is seen before.
     let early = case.mode == Mode::Streaming;
     let visible = |batches: &[usize]| if early { case.shown(batches) } else { Vec::new() };
@@ -181,8 +186,6 @@ pub async fn check_sink(case: &SinkCase) {
     commit(&mut *successor, 4, &fourth, false).await;
     assert_eq!(case.seen().await, everything, "old and repeated commits change nothing");
     assert_eq!(successor.ledger().await.expect("the ledger can be read"), Some(Epoch(6)));
-
-    check_zombie(case).await;
 }
 
 /// A process of an old incarnation wakes up and tries to commit.

@@ -124,7 +124,8 @@ fn check_declared(url: &str, block: &Block, bytes: &[u8]) -> Result<()> {
             "decompression-limit",
             format!("one record batch claims to hold {total} bytes; at most {MAX_BATCH} are read"),
         )
-        .in_split(url));
+        .in_split(url)
+        .help("if the file is honest, write it with smaller batches"));
     }
     Ok(())
 }

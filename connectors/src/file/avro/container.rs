@@ -224,10 +224,18 @@ impl<R: BufRead> Container<R> {
 }
 
 /// All that comes out, or `None` if it is more than a block may hold.
-fn limited(from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+fn limited(mut from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+    let most = MAX_BLOCK as usize + 1;
     let mut out = Vec::new();
-    from.take(MAX_BLOCK + 1).read_to_end(&mut out)?;
-    Ok((out.len() as u64 <= MAX_BLOCK).then_some(out))
+    while out.len() < most {
+        // Room is made up to the limit and not beyond.
+        out.reserve_exact(out.len().max(64 << 10).min(most - out.len()));
+        let room = (out.capacity() - out.len()) as u64;
+        if (from.by_ref().take(room).read_to_end(&mut out)? as u64) < room {
+            return Ok((out.len() < most).then_some(out));
+        }
+    }
+    Ok(None)
 }
 
 fn snappy(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {

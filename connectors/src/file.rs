@@ -12,6 +12,7 @@ mod encode;
 mod follow;
 mod guard;
 mod ipc;
+mod join;
 mod layout;
 mod listing;
 mod lookup;

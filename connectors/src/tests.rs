@@ -2,6 +2,7 @@
 
 mod avro;
 mod columnar;
+mod files;
 mod sinks;
 mod sources;
 

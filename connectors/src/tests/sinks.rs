@@ -61,7 +61,7 @@ async fn compressed_folders_conform() {
 
 #[tokio::test]
 async fn one_file_conforms() {
-    for name in ["x.ndjson", "x.csv", "x.csv.gz", "x.ndjson.zst"] {
+    for name in ["x.ndjson", "x.csv", "x.csv.gz", "x.ndjson.zst", "x.parquet", "x.arrow", "x.avro"] {
         let dir = tempfile::tempdir().unwrap();
         let path = text(&dir.path().join(name));
         conforms(json!({"path": path}), Mode::Job, json!({"path": path})).await;
@@ -127,8 +127,8 @@ fn impossible_settings_are_refused_with_a_way_out() {
         assert!(!error.message().is_empty());
         error.code()
     };
-    assert_eq!(code(json!({"path": "out/x.parquet"}), Mode::Job), "single-file-columnar");
     assert_eq!(code(json!({"path": "out/x.csv"}), Mode::Streaming), "single-file-streaming");
+    assert_eq!(code(json!({"path": "out/x.parquet"}), Mode::Streaming), "single-file-streaming");
     assert_eq!(
         code(json!({"path": "out/x.csv", "partitionBy": ["id"]}), Mode::Job),
         "single-file-partitions"
@@ -276,6 +276,7 @@ async fn a_black_hole_takes_only_so_much_a_second() {
         schema: batch.schema(),
         incarnation: conveyor_model::Incarnation(1),
         mode: Mode::Job,
+        forgotten: None,
         delivery: conveyor_model::plan::Delivery::ExactlyOnce,
         subtask: 0,
         parallelism: 1,

@@ -15,6 +15,8 @@ use crate::file::parquet::not_a;
 const MAX_HEADER: u64 = 16 << 20;
 /// Most bytes of one block, as written and decompressed. Writers end a block after a few kilobytes or megabytes.
 pub(super) const MAX_BLOCK: u64 = 64 << 20;
+/// Bytes that are decompressed at a time.
+const PIECE: u64 = 1 << 20;
 /// Largest window of a zstd frame, as a power of two.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -223,17 +225,21 @@ impl<R: BufRead> Container<R> {
     }
 }
 
-/// All that comes out, or `None` if it is more than a block may hold.
+/// All that comes out, or `None` if it is more than a block may hold. In pieces at first: one buffer that grows by doubling
+/// would leave twice as much behind before it is too much.
 fn limited(mut from: impl Read) -> std::io::Result<Option<Vec<u8>>> {
-    let most = MAX_BLOCK as usize + 1;
-    let mut out = Vec::new();
-    while out.len() < most {
-        // Room is made up to the limit and not beyond.
-        out.reserve_exact(out.len().max(64 << 10).min(most - out.len()));
-        let room = (out.capacity() - out.len()) as u64;
-        if (from.by_ref().take(room).read_to_end(&mut out)? as u64) < room {
-            return Ok((out.len() < most).then_some(out));
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..=MAX_BLOCK / PIECE {
+        let mut piece = Vec::with_capacity(PIECE as usize);
+        let read = from.by_ref().take(PIECE).read_to_end(&mut piece)? as u64;
+        if read < PIECE {
+            if pieces.is_empty() {
+                return Ok(Some(piece));
+            }
+            pieces.push(piece);
+            return Ok(Some(pieces.concat()));
         }
+        pieces.push(piece);
     }
     Ok(None)
 }

@@ -3,6 +3,7 @@
 mod avro;
 mod columnar;
 mod files;
+mod lookups;
 mod sinks;
 mod sources;
 

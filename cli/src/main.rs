@@ -9,6 +9,12 @@ use conveyor_cli::args::Args;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !conveyor_connectors::file::decoder_running() {
+            usual(panic);
+        }
+    }));
     let args = Args::parse();
     conveyor_cli::logging::init(&args.global);
     conveyor_cli::crash::arm_from_environment();

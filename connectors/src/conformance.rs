@@ -1,13 +1,22 @@
 //! The suite that every connector has to pass. It panics with what went wrong, as tests do, and is public so that
 //! connectors of third parties can be run through it (cargo feature `conformance`).
 //!
-//! ```ignore
-//! #[tokio::test]
-//! async fn my_source_conforms() {
-//!     let case = SourceCase::new(Arc::new(MySource), json!({"table": "t"})).expect_rows(1000);
-//!     conformance::check_source(&case).await;
-//! }
 //! ```
+//! use std::sync::Arc;
+//!
+//! use conveyor_connectors::conformance::{SourceCase, check_source};
+//! use conveyor_connectors::generator::Generator;
+//! use serde_json::json;
+//!
+//! // A test of yours would be a `#[tokio::test]`, and the connector your own.
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+//! # runtime.block_on(async {
+//! let case = SourceCase::new(Arc::new(Generator), json!({"rows": 100}));
+//! check_source(&case.expect_rows(100)).await;
+//! # });
+//! ```
+//!
+//! `docs/connectors.md` says what is asked of a connector.
 
 mod sink;
 mod source;

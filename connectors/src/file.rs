@@ -10,7 +10,9 @@ mod connector;
 mod decompress;
 mod encode;
 mod follow;
+mod guard;
 mod ipc;
+mod join;
 mod layout;
 mod listing;
 mod lookup;
@@ -29,6 +31,7 @@ mod target;
 mod text;
 
 pub use connector::FileSourceConnector;
+pub use guard::decoder_running;
 pub use lookup::FileLookup;
 pub use record::record_decoder;
 pub use sink_connector::{FAILPOINTS, FileSinkConnector};

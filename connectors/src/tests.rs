@@ -1,6 +1,9 @@
 //! The connectors of this crate in the conformance suite, and what the suite does not know.
 
+mod avro;
 mod columnar;
+mod files;
+mod lookups;
 mod sinks;
 mod sources;
 

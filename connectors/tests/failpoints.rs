@@ -1,6 +1,7 @@
 //! The file sink stopped at each of its crash points: whatever step was the last, every row is there once in the end.
 //!
 //! `cargo test -p conveyor-connectors --features failpoints,conformance --test failpoints`
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;

@@ -17,6 +17,11 @@ const MAX_TEXT: usize = 64 * 1024;
 const MAX_OPERATORS: usize = 256;
 /// Most open parentheses; each costs the parser several levels.
 const MAX_PARENTHESES: usize = 20;
+/// Most ways to read what is open. Words such as `CAST(` or `position(` may begin a form of their own or a function's call; where
+/// the text is wrong further in, the parser tries all ways of all of them, one within the other.
+const MAX_WAYS: u64 = 1024;
+/// Longest name. Unknown ones are compared with all known ones, to name the nearest.
+const MAX_NAME: usize = 128;
 /// Levels that the parser itself goes down.
 const PARSER_LEVELS: usize = 50;
 /// Stack for planning, which recurses over the syntax tree with large frames.
@@ -95,7 +100,26 @@ fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, ExprError> {
         ExprError::new("syntax", e.message).at(offset_of(sql, e.location.line, e.location.column))
     })?;
     let (mut operators, mut open) = (0usize, 0usize);
+    let mut opened: Vec<u64> = Vec::new();
+    let mut before = 1;
     for token in &tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket => opened.push(before),
+            Token::RParen | Token::RBracket => drop(opened.pop()),
+            Token::Word(word) if word.value.len() > MAX_NAME => {
+                return Err(ExprError::new("too-long", format!("a name is longer than {MAX_NAME} bytes"))
+                    .at(offset(sql, token)));
+            }
+            _ => {}
+        }
+        if opened.iter().fold(1, |all: u64, ways| all.saturating_mul(*ways)) > MAX_WAYS {
+            return Err(ExprError::new("too-deep", "too many calls such as CAST(…) stand within each other")
+                .at(offset(sql, token))
+                .help("split the expression over several columns"));
+        }
+        if !matches!(token.token, Token::Whitespace(_)) {
+            before = ways(token);
+        }
         match &token.token {
             Token::LParen => open += 1,
             Token::RParen => open = open.saturating_sub(1),
@@ -120,6 +144,42 @@ fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, ExprError> {
         return Err(ExprError::new("syntax", "the expression is empty"));
     }
     Ok(tokens)
+}
+
+/// How many ways the parser tries to read a word before a parenthesis.
+fn ways(token: &TokenWithSpan) -> u64 {
+    use Keyword::{
+        ARRAY, CAST, CEIL, CONVERT, EXTRACT, FLOOR, INTERVAL, NOT, OVERLAY, POSITION, SAFE_CAST, SUBSTR,
+        SUBSTRING, TRIM, TRY_CAST, TRY_CONVERT,
+    };
+    match &token.token {
+        Token::Word(_) if is_keyword(token, &[POSITION]) => 3,
+        Token::Word(_)
+            if is_keyword(
+                token,
+                &[
+                    ARRAY,
+                    CAST,
+                    CEIL,
+                    CONVERT,
+                    EXTRACT,
+                    FLOOR,
+                    INTERVAL,
+                    NOT,
+                    OVERLAY,
+                    SAFE_CAST,
+                    SUBSTR,
+                    SUBSTRING,
+                    TRIM,
+                    TRY_CAST,
+                    TRY_CONVERT,
+                ],
+            ) =>
+        {
+            2
+        }
+        _ => 1,
+    }
 }
 
 fn is_keyword(token: &TokenWithSpan, keywords: &[Keyword]) -> bool {
@@ -178,4 +238,41 @@ pub(crate) fn offset_of_word(sql: &str, name: &str) -> Option<usize> {
     };
     let found = tokens.iter().find(is_name(true)).or_else(|| tokens.iter().find(is_name(false)));
     offset(sql, found?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What fuzzing has found: the parser tries every form of every word, one within the other.
+    #[test]
+    fn words_with_several_forms_do_not_multiply_for_ever() {
+        let begins =
+            ["position(", "substr(s, 1, ", "ARRAY[", "CAST(", "not (", "ceil( ", "extract(year from "];
+        for begin in begins {
+            for times in [15, 19, 45] {
+                let sql = format!("{}a", begin.repeat(times));
+                let (send, receive) = channel();
+                std::thread::spawn(move || drop(send.send(expression(&sql).map(drop))));
+                let answer = receive.recv_timeout(Duration::from_secs(20)).expect("an answer in time");
+                let error = answer.expect_err("nothing is closed");
+                assert_eq!(error.code, "too-deep", "{begin}: {error:?}");
+            }
+        }
+        let usual = "CAST(substr(trim(CAST(ceil(abs(CAST(a AS DOUBLE))) AS VARCHAR)), 1, 2) AS BIGINT)";
+        assert!(expression(usual).is_ok());
+        assert!(
+            expression(&format!("[{}]", ["CAST(a AS INT)"; 100].join(", "))).is_ok(),
+            "beside each other"
+        );
+    }
+
+    #[test]
+    fn endless_names_are_refused() {
+        let error = expression(&format!("{}(a)", "f".repeat(1000))).expect_err("no such function");
+        assert_eq!(error.code, "too-long");
+    }
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::failure::succeed;
-use crate::traffic::{self, Mode};
+use crate::traffic::{self, Mode, Shape};
 use crate::{binary, oracle};
 
 /// Longest time that a run may take before it counts as hung.
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Input files and what an undisturbed run makes of them.
 pub struct Reference {
     mode: Mode,
+    shape: Shape,
     folder: TempDir,
     /// How long the undisturbed run took.
     pub took: Duration,
@@ -35,24 +36,75 @@ impl Reference {
     /// # Errors
     /// When the run fails.
     pub fn new(mode: Mode, rows: usize, seed: u64) -> Result<Self> {
+        Self::shaped(mode, Shape::default(), rows, seed)
+    }
+
+    /// As [`Reference::new`], with a pipeline of another shape.
+    ///
+    /// # Errors
+    /// When the run fails.
+    pub fn shaped(mode: Mode, shape: Shape, rows: usize, seed: u64) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot create a folder for the reference run")?;
         traffic::write_input(folder.path(), rows, seed)?;
         let began = now();
-        let run = Run::new(mode, folder.path(), folder.path())?;
+        let run = Run::new(mode, shape, folder.path(), folder.path())?;
         run.finish().context("the undisturbed run failed")?;
-        Ok(Self { mode, folder, took: began.elapsed() })
+        Ok(Self { mode, shape, folder, took: began.elapsed() })
+    }
+
+    /// Runs a pipeline of another shape over the same input and compares what it publishes.
+    ///
+    /// # Errors
+    /// When the run fails, or publishes something else.
+    pub fn reshaped(&self, shape: Shape) -> Result<Account> {
+        let folder = tempfile::tempdir().context("cannot create a folder for a run")?;
+        let run = Run::new(self.mode, shape, self.folder.path(), folder.path())?;
+        let output = succeed(run.command()?.args(["-o", "json"]))?;
+        self.check(&run)?;
+        let summary: Value = serde_json::from_slice(&output.stdout).context("the summary is no JSON")?;
+        Account::of(&summary).context("the summary does not tell what became of the rows")
     }
 
     /// A second pipeline over the same input, with an output of its own.
     fn victim(&self) -> Result<(TempDir, Run)> {
         let folder = tempfile::tempdir().context("cannot create a folder for a run")?;
-        let run = Run::new(self.mode, self.folder.path(), folder.path())?;
+        let run = Run::new(self.mode, self.shape, self.folder.path(), folder.path())?;
         Ok((folder, run))
     }
 
     /// Compares all outputs and dead letters as multisets.
     fn check(&self, run: &Run) -> Result<()> {
         oracle::judge("same_outputs.py", &[&self.folder.path().join("out"), &run.output]).map(drop)
+    }
+}
+
+/// What became of the rows of a run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Rows that the sources read.
+    pub read: u64,
+    /// Rows that the sinks wrote.
+    pub out: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Rows left out on purpose.
+    pub filtered: u64,
+}
+
+impl Account {
+    fn of(summary: &Value) -> Option<Self> {
+        let mut account = Self { read: 0, out: 0, dead: 0, filtered: 0 };
+        for node in summary[0]["nodes"].as_array()? {
+            let count = |name: &str| node["thisRun"][name].as_u64();
+            match node["kind"].as_str()? {
+                "source" => account.read += count("rowsIn")?,
+                "sink" => account.out += count("rowsOut")?,
+                _ => {}
+            }
+            account.dead += count("deadLetters")?;
+            account.filtered += count("filtered")?;
+        }
+        Some(account)
     }
 }
 
@@ -66,10 +118,10 @@ struct Run {
 }
 
 impl Run {
-    fn new(mode: Mode, input: &Path, folder: &Path) -> Result<Self> {
+    fn new(mode: Mode, shape: Shape, input: &Path, folder: &Path) -> Result<Self> {
         let output = folder.join("out");
         let manifest = folder.join("pipeline.yaml");
-        std::fs::write(&manifest, traffic::manifest(mode, input, &output))
+        std::fs::write(&manifest, traffic::manifest(mode, shape, input, &output))
             .context("cannot write the manifest")?;
         Ok(Self { mode, manifest, data: folder.join("data"), output, log: folder.join("log") })
     }

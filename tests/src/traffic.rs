@@ -20,6 +20,21 @@ pub enum Mode {
     Job,
 }
 
+/// How a pipeline is run, which must not change what comes out.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Subtasks of each node that can have several.
+    pub parallelism: u32,
+    /// Time between epochs.
+    pub interval: &'static str,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { parallelism: 2, interval: "50ms" }
+    }
+}
+
 /// Number of input files.
 const FILES: usize = 5;
 
@@ -84,7 +99,8 @@ fn push_record(text: &mut String, id: usize, n: usize, random: &mut ChaCha8Rng) 
 }
 
 /// The manifest of a pipeline that reads `input` and writes into `output`.
-pub fn manifest(mode: Mode, input: &Path, output: &Path) -> String {
+pub fn manifest(mode: Mode, shape: Shape, input: &Path, output: &Path) -> String {
+    let Shape { parallelism, interval } = shape;
     let (input, output) = (input.display(), output.display());
     let (word, big) = match mode {
         Mode::Streaming => ("streaming", format!("{output}/big")),
@@ -96,8 +112,8 @@ kind: Pipeline
 metadata: {{name: killed}}
 spec:
   mode: {word}
-  checkpoint: {{interval: 50ms}}
-  parallelism: 2
+  checkpoint: {{interval: {interval}}}
+  parallelism: {parallelism}
   sources:
     - name: events
       file: {{path: '{input}/in/*.ndjson', rangeBytes: 256KiB, pollInterval: 50ms}}

@@ -34,7 +34,11 @@ pub struct SourceCase {
     rejected: usize,
     predicates: Vec<Predicate>,
     streaming: bool,
+    lay_out: Option<LayOut>,
 }
+
+/// Puts what there is to read from these positions on where the source will find it.
+type LayOut = Arc<dyn Fn(&Positions) + Send + Sync>;
 
 impl SourceCase {
     /// A source with its settings.
@@ -47,6 +51,7 @@ impl SourceCase {
             rejected: 0,
             predicates: Vec::new(),
             streaming: true,
+            lay_out: None,
         }
     }
 
@@ -82,6 +87,16 @@ impl SourceCase {
     #[must_use]
     pub fn job_only(mut self) -> Self {
         self.streaming = false;
+        self
+    }
+}
+
+impl SourceCase {
+    /// The source cannot go back by itself (a pipe). Before each opening `lay_out` is told the positions from which the
+    /// source will go on, and sees to it that it finds what comes behind them.
+    #[must_use]
+    pub fn lay_out(mut self, lay_out: impl Fn(&Positions) + Send + Sync + 'static) -> Self {
+        self.lay_out = Some(Arc::new(lay_out));
         self
     }
 }
@@ -134,6 +149,9 @@ impl Setting {
 }
 
 async fn open(case: &SourceCase, found: &Discovered, setting: &Setting, subtask: u32) -> Box<dyn Source> {
+    if let Some(lay_out) = &case.lay_out {
+        lay_out(&setting.restore);
+    }
     let context = SourceContext {
         name: "case".into(),
         config: case.config.clone(),
@@ -323,7 +341,14 @@ async fn check_drain(case: &SourceCase, found: &Discovered) {
     }
     let setting = Setting { mode: Mode::Streaming, ..Setting::all(found, 1, 8192) };
     let mut source = open(case, found, &setting, 0).await;
-    while !matches!(read(&mut *source, PATIENCE).await, Read::Idle) {}
+    loop {
+        match read(&mut *source, PATIENCE).await {
+            Read::Rows(_) => {}
+            Read::Idle => break,
+            // What is read has an end of its own, in streaming mode too.
+            Read::End => return,
+        }
+    }
     assert!(matches!(read(&mut *source, IDLE).await, Read::Idle), "an idle source stays idle");
     source.drain();
     for _ in 0..100 {

@@ -10,6 +10,7 @@ use conveyor_model::{Error, Result};
 use tokio::sync::mpsc;
 
 use super::chunks::Chunks;
+use super::guard::guarded;
 
 /// Chunks that wait on either side: with one in work on each side this bounds the memory of a reader.
 const QUEUE: usize = 1;
@@ -102,9 +103,12 @@ impl<T: Send + 'static> Blocking<T> {
         let reader = ChunkRead { chunks: fed, current: Bytes::new(), taken: taken.clone(), failed: None };
         let deliver = Deliver(deliver);
         tokio::task::spawn_blocking(move || {
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(reader, &deliver)));
-            if let Err(panic) = result {
-                deliver.send(Err(panicked(&url, &*panic)));
+            let result = guarded(&url, || {
+                work(reader, &deliver);
+                Ok(())
+            });
+            if let Err(panicked) = result {
+                deliver.send(Err(panicked));
             }
         });
         Self { out, taken, feeder }
@@ -119,16 +123,6 @@ impl<T: Send + 'static> Blocking<T> {
     pub(crate) fn bytes(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
-}
-
-/// A decoder panicked on a file's bytes.
-pub(crate) fn panicked(url: &str, panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "unknown".to_owned());
-    corrupt(url, "the decoder could not go on").because(text)
 }
 
 /// The bytes are not what the format says.

@@ -298,7 +298,13 @@ impl FileCommitter {
                 pieces.base = Some(base);
             }
         }
-        self.target.concatenate(pieces, &self.layout.scratch(), name).await?;
+        let scratch = self.layout.scratch();
+        if let Encoding::Text(..) = self.plan.encoding {
+            self.target.concatenate(pieces, &scratch, name).await?;
+        } else {
+            let all: Vec<String> = pieces.base.into_iter().chain(pieces.parts).collect();
+            super::join::join(&self.target, &self.plan, &all, &scratch, name).await?;
+        }
         fail::fail_point!("file-join-after");
         Ok(Some(name.clone()))
     }

@@ -136,7 +136,7 @@ pub(crate) async fn schema_of(
         }
         FileFormat::Parquet => parquet::schema(file).await?,
         FileFormat::Ipc => ipc::schema(file).await?,
-        FileFormat::Avro => avro::schema(file).await?,
+        FileFormat::Avro => avro::schema(file, config.limits()).await?,
     };
     let schema = columnar::declare(&found, declared).map_err(|e| e.in_split(&file.url))?;
     Ok((schema, vec!["schema as the file says".to_owned()]))

@@ -68,6 +68,7 @@ fn zstd(reader: &mut ChunkRead, url: &str, size: u64, limits: Limits, out: &Deli
 }
 
 fn pump(from: &mut impl Read, url: &str, size: u64, limits: Limits, out: &Deliver<Bytes>) -> Result<()> {
+    let mut sum = Total::new(size);
     let mut total: u64 = 0;
     loop {
         let mut piece = vec![0; PIECE];
@@ -100,8 +101,32 @@ fn pump(from: &mut impl Read, url: &str, size: u64, limits: Limits, out: &Delive
         if filled < PIECE {
             return Ok(());
         }
-        if total > limits.bytes || (total > RATIO_FROM && total / size.max(1) > limits.ratio) {
-            return Err(bomb(url, size, total));
+        sum.add(filled as u64, limits, url)?;
+    }
+}
+
+/// What has come out of a compressed file so far.
+pub(crate) struct Total {
+    compressed: u64,
+    out: u64,
+}
+
+impl Total {
+    /// Nothing, of a file of this size.
+    pub(crate) fn new(compressed: u64) -> Self {
+        Self { compressed, out: 0 }
+    }
+
+    /// So much more.
+    ///
+    /// # Errors
+    /// `decompression-limit` beyond the limits.
+    pub(crate) fn add(&mut self, bytes: u64, limits: Limits, url: &str) -> Result<()> {
+        self.out += bytes;
+        let ratio = self.out / self.compressed.max(1);
+        match self.out > limits.bytes || (self.out > RATIO_FROM && ratio > limits.ratio) {
+            true => Err(bomb(url, self.compressed, self.out)),
+            false => Ok(()),
         }
     }
 }

@@ -4,7 +4,6 @@
 //! Every length that the file declares is checked against the file, and what its compressed buffers declare against a
 //! limit, before anything is allocated.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -16,9 +15,10 @@ use async_trait::async_trait;
 use conveyor_model::origin::RowIds;
 use conveyor_model::{Error, Kind, Result};
 
-use super::blocking::{corrupt, panicked};
+use super::blocking::corrupt;
 use super::chunks::get;
 use super::columnar::Columns;
+use super::guard::guarded;
 use super::listing::SourceFile;
 use super::parquet::{group, not_a};
 use super::reader::{Next, SplitReader, Wanted};
@@ -34,11 +34,6 @@ struct Footer {
     version: MetadataVersion,
     dictionaries: Vec<Block>,
     batches: Vec<Block>,
-}
-
-/// Runs a decoder on bytes that nobody vouches for.
-fn guarded<T>(url: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(url, &*panic)))
 }
 
 async fn footer(file: &SourceFile) -> Result<Footer> {
@@ -129,7 +124,8 @@ fn check_declared(url: &str, block: &Block, bytes: &[u8]) -> Result<()> {
             "decompression-limit",
             format!("one record batch claims to hold {total} bytes; at most {MAX_BATCH} are read"),
         )
-        .in_split(url));
+        .in_split(url)
+        .help("if the file is honest, write it with smaller batches"));
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Reads Parquet: only the wanted columns, only row groups and pages that may match, and within them exactly the rows
 //! that do. A row's position is its number in the file.
 
+mod pages;
+
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -23,12 +24,14 @@ use parquet::arrow::async_reader::{
     AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder,
 };
 use parquet::arrow::{ProjectionMask, RowNumber};
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
-use super::blocking::{corrupt, panicked};
+use super::blocking::corrupt;
 use super::chunks::get;
 use super::columnar::{Columns, canonical};
+use super::guard::{guarded, guarded_async};
 use super::listing::SourceFile;
 use super::prune;
 use super::reader::{Next, Piece, SplitReader, Wanted};
@@ -38,19 +41,30 @@ use crate::predicate::evaluate;
 
 /// Name of the column that counts rows; no file can have it, for names hold no NUL.
 const ROW: &str = "\0row";
+/// Most bytes that a page may hold. Writers end a page after a megabyte or so, unless one value is larger.
+const PAGE_BYTES: u64 = 256 << 20;
 
 /// A file as the Parquet library reads it: only what was listed, and nothing behind its end.
-struct Ranges(Arc<SourceFile>);
+struct Ranges {
+    file: Arc<SourceFile>,
+    /// Where pages are read: first bytes of the columns that gzip packed, and first bytes behind them.
+    gzip: Option<Vec<Range<u64>>>,
+}
 
 impl AsyncFileReader for Ranges {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        let file = &self.0;
+        let file = &self.file;
+        let gzip = self.gzip.as_ref().map(|all| all.iter().any(|r| r.contains(&range.start)));
         async move {
             if range.start > range.end || range.end > file.size {
                 let outside = format!("bytes {}..{} lie outside of the file", range.start, range.end);
                 return Err(ParquetError::General(outside));
             }
-            get(file, range, false).await.map_err(|e| ParquetError::External(Box::new(e)))
+            let bytes = get(file, range, false).await.map_err(|e| ParquetError::External(Box::new(e)))?;
+            match gzip.map_or(Ok(()), |gzip| pages::check(&bytes, gzip)) {
+                Ok(()) => Ok(bytes),
+                Err(size) => Err(ParquetError::External(Box::new(page_too_large(&file.url, size)))),
+            }
         }
         .boxed()
     }
@@ -59,13 +73,31 @@ impl AsyncFileReader for Ranges {
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        let size = self.0.size;
+        let size = self.file.size;
         async move {
             let reader = ParquetMetaDataReader::new().with_arrow_reader_options(options);
             Ok(Arc::new(reader.load_and_finish(self, size).await?))
         }
         .boxed()
     }
+}
+
+fn page_too_large(url: &str, size: u64) -> Error {
+    let message = format!("a page becomes {size} bytes or more; at most {PAGE_BYTES} are unpacked");
+    Error::bad_input("decompression-limit", message)
+        .in_split(url)
+        .help("if the file is honest, write it with smaller pages")
+}
+
+/// The columns of a file that gzip packed.
+fn gzip_columns(metadata: &ParquetMetaData) -> Vec<Range<u64>> {
+    let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let gzip = columns.filter(|column| matches!(column.compression(), Compression::GZIP(_)));
+    gzip.map(|column| {
+        let (start, length) = column.byte_range();
+        start..start.saturating_add(length)
+    })
+    .collect()
 }
 
 /// The store's own error if that is what stopped the decoder, `file-corrupt` otherwise.
@@ -81,12 +113,9 @@ fn broken(url: &str, message: &str, e: ParquetError) -> Error {
 
 /// Reads the footer. A decoder's panic on hostile bytes is an error like any other.
 async fn footer(file: &Arc<SourceFile>, options: ArrowReaderOptions) -> Result<ArrowReaderMetadata> {
-    let mut reader = Ranges(file.clone());
-    match AssertUnwindSafe(ArrowReaderMetadata::load_async(&mut reader, options)).catch_unwind().await {
-        Ok(Ok(metadata)) => Ok(metadata),
-        Ok(Err(e)) => Err(broken(&file.url, "the file is not whole Parquet: its footer cannot be read", e)),
-        Err(panic) => Err(panicked(&file.url, &*panic)),
-    }
+    let mut reader = Ranges { file: file.clone(), gzip: None };
+    let read = guarded_async(&file.url, ArrowReaderMetadata::load_async(&mut reader, options)).await?;
+    read.map_err(|e| broken(&file.url, "the file is not whole Parquet: its footer cannot be read", e))
 }
 
 /// The file's own schema.
@@ -155,12 +184,24 @@ impl ParquetReader {
     /// `file-corrupt` if the footer cannot be read.
     pub(crate) async fn open(split: &Split, wanted: &Arc<Wanted>, from: u64) -> Result<Self> {
         let file = &split.file;
-        let number = Arc::new(Field::new(ROW, DataType::Int64, false).with_extension_type(RowNumber));
-        let bad = |e| broken(&file.url, "the file's schema cannot be used", e);
         let policy =
             if wanted.predicate.all.is_empty() { PageIndexPolicy::Skip } else { PageIndexPolicy::Optional };
         let plain = ArrowReaderOptions::new().with_page_index_policy(policy);
         let found = footer(file, plain.clone()).await?;
+        guarded(&file.url, || Self::plan(split, wanted, from, plain, &found))
+    }
+
+    /// What to read, by the footer.
+    fn plan(
+        split: &Split,
+        wanted: &Wanted,
+        from: u64,
+        plain: ArrowReaderOptions,
+        found: &ArrowReaderMetadata,
+    ) -> Result<Self> {
+        let file = &split.file;
+        let number = Arc::new(Field::new(ROW, DataType::Int64, false).with_extension_type(RowNumber));
+        let bad = |e| broken(&file.url, "the file's schema cannot be used", e);
         let options = plain.with_virtual_columns(vec![number]).map_err(bad)?;
         let views = options.clone().with_schema(with_views(found.schema()));
         let metadata = ArrowReaderMetadata::try_new(found.metadata().clone(), views)
@@ -168,23 +209,27 @@ impl ParquetReader {
             .map_err(bad)?;
 
         // The format filters by itself where its types mean the same as the planned ones.
-        let exact = wanted.predicate.all.iter().all(|c| same_type(&found, wanted, c.column()));
+        let exact = wanted.predicate.all.iter().all(|c| same_type(found, wanted, c.column()));
         let (inside, after) = match exact {
             true => (wanted.predicate.clone(), Predicate::default()),
             false => (Predicate::default(), wanted.predicate.clone()),
         };
         let columns = Columns::new(wanted, after);
         let all = found.metadata().row_groups();
-        let first_rows = first_rows(&found);
+        let first_rows = first_rows(found);
         let groups = split.piece.map_or(0..all.len(), |p| p.start as usize..(p.end as usize).min(all.len()));
         let start = first_rows.get(groups.start).copied().unwrap_or(0).max(from);
         let end = first_rows.get(groups.end).copied().unwrap_or(start);
         let left: Vec<usize> = groups.filter(|&g| first_rows[g + 1] > start).collect();
-        let kept = prune::groups(&found, &inside, left);
-        let ranges = selected(&found, &inside, &kept, &first_rows, start);
+        let kept = prune::groups(found, &inside, left);
+        if !kept.iter().all(|&group| prune::index_in_order(found, group)) {
+            return Err(corrupt(&file.url, "the page index does not fit the rows of its row group"));
+        }
+        let ranges = selected(found, &inside, &kept, &first_rows, start);
         let total = kept.iter().map(|&g| (first_rows[g + 1] - first_rows[g]) as usize).sum();
 
-        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(Ranges(file.clone()), metadata);
+        let bytes = Ranges { file: file.clone(), gzip: Some(gzip_columns(found.metadata())) };
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(bytes, metadata);
         let roots = columns.indices(found.schema());
         let mut builder = builder
             .with_batch_size(wanted.batch_rows)
@@ -192,7 +237,7 @@ impl ParquetReader {
             .with_row_selection(RowSelection::from_consecutive_ranges(ranges.into_iter(), total))
             .with_projection(ProjectionMask::roots(found.parquet_schema(), roots));
         if !inside.all.is_empty() {
-            builder = builder.with_row_filter(filter(&found, wanted, &inside));
+            builder = builder.with_row_filter(filter(found, wanted, &inside));
         }
         let rows = end.saturating_sub(start).max(1);
         Ok(Self {
@@ -234,6 +279,10 @@ impl ParquetReader {
         if self.next >= self.end {
             return Ok(Next::End);
         }
+        if !self.filtered {
+            let fewer = corrupt(&self.split.file.url, "the file holds fewer rows than its footer says");
+            return Err(fewer.at_position(format!("row {}", self.next)));
+        }
         let left = self.end - self.next;
         self.next = self.end;
         let empty = self.columns.empty();
@@ -247,19 +296,14 @@ impl ParquetReader {
 impl SplitReader for ParquetReader {
     async fn next(&mut self) -> Result<Next> {
         let Some(stream) = &mut self.stream else { return self.rest().await };
-        match AssertUnwindSafe(stream.next()).catch_unwind().await {
-            Ok(Some(Ok(batch))) => Ok(Next::Rows(self.rows(&batch)?)),
-            Ok(None) => {
+        let place = |e: Error| e.at_position(format!("row {}", self.next));
+        match guarded_async(&self.split.file.url, stream.next()).await.map_err(place)? {
+            Some(Ok(batch)) => Ok(Next::Rows(self.rows(&batch)?)),
+            None => {
                 self.stream = None;
                 self.rest().await
             }
-            Ok(Some(Err(e))) => {
-                let e = broken(&self.split.file.url, "the Parquet data cannot be read on", e);
-                Err(e.at_position(format!("row {}", self.next)))
-            }
-            Err(panic) => {
-                Err(panicked(&self.split.file.url, &*panic).at_position(format!("row {}", self.next)))
-            }
+            Some(Err(e)) => Err(place(broken(&self.split.file.url, "the Parquet data cannot be read on", e))),
         }
     }
 
@@ -272,7 +316,8 @@ impl SplitReader for ParquetReader {
 fn first_rows(metadata: &ArrowReaderMetadata) -> Vec<u64> {
     let mut rows = vec![0];
     for group in metadata.metadata().row_groups() {
-        rows.push(rows.last().copied().unwrap_or(0) + u64::try_from(group.num_rows()).unwrap_or(0));
+        let before: u64 = rows.last().copied().unwrap_or(0);
+        rows.push(before.saturating_add(u64::try_from(group.num_rows()).unwrap_or(0)));
     }
     rows
 }

@@ -116,6 +116,21 @@ fn in_canonical_types(
     Some(Statistics { min: cast(&min, &kind).ok()?, max: cast(&max, &kind).ok()?, nulls, rows })
 }
 
+/// Whether the pages of a row group follow each other as its index says, in every column: the decoder believes the index,
+/// and would leave out rows, or count them wrongly.
+pub(super) fn index_in_order(metadata: &ArrowReaderMetadata, group: usize) -> bool {
+    let Some(columns) = metadata.metadata().offset_index().and_then(|groups| groups.get(group)) else {
+        return true;
+    };
+    let rows = metadata.metadata().row_group(group).num_rows();
+    columns.iter().all(|column| {
+        let pages = column.page_locations();
+        let Some((first, last)) = pages.first().zip(pages.last()) else { return true };
+        let ascending = pages.windows(2).all(|two| two[0].first_row_index < two[1].first_row_index);
+        first.first_row_index == 0 && ascending && last.first_row_index < rows.max(1)
+    })
+}
+
 /// The rows of one row group (numbered from 0 in it) that lie in pages that may hold wanted rows.
 pub(super) fn pages(metadata: &ArrowReaderMetadata, predicate: &Predicate, group: usize) -> Vec<Range<u64>> {
     let rows = u64::try_from(metadata.metadata().row_group(group).num_rows()).unwrap_or(0);

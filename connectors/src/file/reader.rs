@@ -118,7 +118,9 @@ pub(crate) async fn open(
             Ok(Box::new(parquet::ParquetReader::open(split, wanted, from.unwrap_or(0)).await?))
         }
         FileFormat::Ipc => Ok(Box::new(ipc::IpcReader::open(split, wanted, from.unwrap_or(0)).await?)),
-        FileFormat::Avro => Ok(Box::new(avro::AvroReader::open(split, wanted, from.unwrap_or(0)))),
+        FileFormat::Avro => {
+            Ok(Box::new(avro::AvroReader::open(split, wanted, from.unwrap_or(0), config.limits())))
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl SinkPlan {
         let format = config.format.or(named).unwrap_or(Format::Ndjson);
         let encoding = encoding(&config, format, named_compression)?;
         let (folder, single) = match single {
-            true => one_file(&config, format, mode)?,
+            true => one_file(&config, mode)?,
             false => (config.path.clone(), None),
         };
         let (file_columns, partition_columns) = columns(&config, schema)?;
@@ -205,7 +205,7 @@ fn csv(config: &SinkConfig) -> Result<CsvOptions> {
     Ok(csv)
 }
 
-fn one_file(config: &SinkConfig, format: Format, mode: Mode) -> Result<(String, Option<String>)> {
+fn one_file(config: &SinkConfig, mode: Mode) -> Result<(String, Option<String>)> {
     let (folder, name) = config.path.rsplit_once('/').unwrap_or((".", &config.path));
     let refuse = |code, why: &str| {
         Err(Error::bad_input(code, format!("`{}` names one file, but {why}", config.path)).help(format!(
@@ -213,9 +213,6 @@ fn one_file(config: &SinkConfig, format: Format, mode: Mode) -> Result<(String, 
             config.path.rsplit_once('.').map_or("out", |(stem, _)| stem)
         )))
     };
-    if !format.is_text() {
-        return refuse("single-file-columnar", "the parts of a columnar file cannot be joined");
-    }
     if mode == Mode::Streaming {
         return refuse("single-file-streaming", "a streaming pipeline never finishes a file");
     }
@@ -261,7 +258,7 @@ pub(crate) fn fields() -> Vec<FieldSpec> {
                 "path",
                 FieldKind::Path,
                 None,
-                "Folder or URL prefix; a text file's name (out/x.ndjson) makes one file, in job mode.",
+                "Folder or URL prefix; a file's name (out/x.parquet) makes one file, in job mode.",
             )
         },
         field(

@@ -61,7 +61,7 @@ async fn compressed_folders_conform() {
 
 #[tokio::test]
 async fn one_file_conforms() {
-    for name in ["x.ndjson", "x.csv", "x.csv.gz", "x.ndjson.zst"] {
+    for name in ["x.ndjson", "x.csv", "x.csv.gz", "x.ndjson.zst", "x.parquet", "x.arrow", "x.avro"] {
         let dir = tempfile::tempdir().unwrap();
         let path = text(&dir.path().join(name));
         conforms(json!({"path": path}), Mode::Job, json!({"path": path})).await;
@@ -127,8 +127,8 @@ fn impossible_settings_are_refused_with_a_way_out() {
         assert!(!error.message().is_empty());
         error.code()
     };
-    assert_eq!(code(json!({"path": "out/x.parquet"}), Mode::Job), "single-file-columnar");
     assert_eq!(code(json!({"path": "out/x.csv"}), Mode::Streaming), "single-file-streaming");
+    assert_eq!(code(json!({"path": "out/x.parquet"}), Mode::Streaming), "single-file-streaming");
     assert_eq!(
         code(json!({"path": "out/x.csv", "partitionBy": ["id"]}), Mode::Job),
         "single-file-partitions"
@@ -215,6 +215,26 @@ async fn standard_output_conforms() {
 }
 
 #[tokio::test]
+async fn standard_output_conforms_as_json_too() {
+    let kept = Kept::default();
+    let sink = Arc::new(Stdout::to(Output::new(kept.clone())));
+    let back = move || {
+        let kept = kept.clone();
+        async move {
+            let rows = kept.text();
+            let rows = rows.lines().map(|line| {
+                let row: Value = serde_json::from_str(line).unwrap();
+                let amount = row.get("amount").map_or_else(|| "null".to_owned(), ToString::to_string);
+                format!("id={}|name={}|amount={amount}", row["id"], row["name"].as_str().unwrap())
+            });
+            rows.collect()
+        }
+        .boxed()
+    };
+    check_sink(&SinkCase::new(sink, json!({}), Mode::Streaming, batches(), Arc::new(back))).await;
+}
+
+#[tokio::test]
 async fn the_console_shows_the_first_rows_and_counts_all() {
     let kept = Kept::default();
     let sink = Arc::new(Console::to(Output::new(kept.clone())));
@@ -237,8 +257,40 @@ async fn the_console_shows_the_first_rows_and_counts_all() {
 }
 
 #[tokio::test]
-async fn a_black_hole_takes_everything() {
+async fn a_black_hole_conforms() {
     let sink: Arc<dyn SinkConnector> = Arc::new(Blackhole);
-    assert!(sink.check(&json!({"bytesPerSecond": 1000}), &rows(0, 1).schema(), Mode::Job).is_ok());
+    for config in [json!({}), json!({"bytesPerSecond": 1 << 30})] {
+        check_sink(&SinkCase::blind(sink.clone(), config, Mode::Streaming, batches())).await;
+    }
     assert!(sink.check(&json!({"bytesPerSecond": "fast"}), &rows(0, 1).schema(), Mode::Job).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_black_hole_takes_only_so_much_a_second() {
+    let config = json!({"bytesPerSecond": 1000});
+    let batch = rows(0, 100);
+    let context = conveyor_model::sink::SinkContext {
+        pipeline: conveyor_model::PipelineId::new("default", "p"),
+        name: "s".into(),
+        config,
+        schema: batch.schema(),
+        incarnation: conveyor_model::Incarnation(1),
+        mode: Mode::Job,
+        forgotten: None,
+        delivery: conveyor_model::plan::Delivery::ExactlyOnce,
+        subtask: 0,
+        parallelism: 1,
+        clock: Arc::new(crate::conformance::TestClock::default()),
+    };
+    let mut hole = Blackhole.open(context).await.unwrap();
+    let began = tokio::time::Instant::now();
+    for _ in 0..5 {
+        let ids = conveyor_model::origin::RowIds::Range { start: 0, len: 100 };
+        let origin = conveyor_model::Origin::new("s".into(), "x".into(), ids);
+        assert!(hole.write(conveyor_model::Batch::new(batch.clone(), origin)).await.unwrap().is_empty());
+    }
+    // The last batch is taken before it is paid for.
+    let paid = hole.bytes() * 4 / 5;
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(paid > 4000 && (seconds - paid as f64 / 1000.0).abs() < 0.1, "{paid} bytes in {seconds} s");
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use conveyor_model::plan::Mode;
 use conveyor_model::source::{Read, Source};
@@ -12,6 +13,7 @@ use super::{drain, open, predicates, text};
 use crate::conformance::{SourceCase, check_source};
 use crate::file::FileSourceConnector;
 use crate::generator::Generator;
+use crate::stdio::Stdin;
 
 fn ndjson(from: i64, to: i64) -> String {
     (from..to)
@@ -71,6 +73,47 @@ async fn lines_conform() {
     std::fs::write(dir.path().join("x.log"), lines).unwrap();
     let path = text(&dir.path().join("x.log"));
     check_source(&case(json!({"path": path, "rangeBytes": 50, "pollInterval": 10})).expect_rows(50)).await;
+}
+
+/// Standard input that holds what comes behind the positions from which it is read.
+fn piped(text: String, config: serde_json::Value) -> SourceCase {
+    let from = Arc::new(AtomicUsize::new(0));
+    let (start, whole) = (from.clone(), Arc::new(text));
+    let stream = move || -> Box<dyn std::io::Read + Send> {
+        // A pipe gives what it has, not what was asked for.
+        let rest = whole.as_bytes()[start.load(Ordering::SeqCst)..].to_vec();
+        Box::new(Short(std::io::Cursor::new(rest)))
+    };
+    SourceCase::new(Arc::new(Stdin::of(Arc::new(stream))), config).lay_out(move |positions| {
+        let at = positions.get("stdin").map_or(0, |state| state.position.0.as_u64().unwrap());
+        from.store(at as usize, Ordering::SeqCst);
+    })
+}
+
+struct Short(std::io::Cursor<Vec<u8>>);
+
+impl std::io::Read for Short {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let most = out.len().min(37);
+        self.0.read(&mut out[..most])
+    }
+}
+
+#[tokio::test]
+async fn standard_input_conforms() {
+    let fields = super::rows(0, 1).schema().fields().iter().cloned().collect::<Vec<_>>();
+    let mut bad = ndjson(0, 60);
+    bad.push_str("{\"id\": 1, \"name\": \n\n");
+    bad.push_str(ndjson(60, 100).trim_end());
+    let case = piped(bad, json!({"format": "ndjson"})).declare(fields.clone());
+    check_source(&case.expect_rows(100).expect_rejected(1).predicates(predicates())).await;
+
+    let rows: String = csv(0, 50).lines().skip(1).map(|line| format!("{line}\n")).collect();
+    let case = piped(rows, json!({"format": "csv", "header": false, "nullValues": [""]})).declare(fields);
+    check_source(&case.expect_rows(50).predicates(predicates())).await;
+
+    let lines: String = (0..50).map(|i| format!("line {i}\n")).collect();
+    check_source(&piped(lines, json!({"format": "lines"})).expect_rows(50)).await;
 }
 
 #[tokio::test]

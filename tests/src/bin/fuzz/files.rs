@@ -1,21 +1,21 @@
 //! File formats, read through the file source as a pipeline would.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use conveyor_connectors::registry;
 use conveyor_model::connector::Registry;
 use conveyor_model::plan::Mode;
-use conveyor_model::predicate::Predicate;
+use conveyor_model::predicate::{Comparison, Condition, Literal, Predicate};
 use conveyor_model::source::{DiscoverRequest, Read, SourceContext};
 use conveyor_model::{Clock, Positions};
+use serde_json::json;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
-use crate::targets::Target;
+use crate::seeds;
+use crate::targets::{Answer, Depth, Target};
 
 /// Reads of one input at most; a file of a few kilobytes has far fewer.
 const MOST_READS: usize = 100_000;
@@ -38,131 +38,88 @@ impl Clock for Still {
 /// # Errors
 /// When a corpus cannot be made.
 pub(crate) fn targets() -> Result<Vec<Target>> {
-    let ndjson =
-        b"{\"a\":1,\"b\":0.5,\"s\":\"x\\u00e9\"}\n{\"a\":null,\"s\":\"\",\"n\":{\"d\":[1,2,{\"e\":true}]}}\n"
-            .repeat(5);
-    let csv = b"a,b,s\n1,0.5,x\n2,,\"quoted, \"\"text\"\"\"\n,1e9,2025-01-01T00:00:00Z\n".to_vec();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&ndjson)?;
-    let zstd = zstd::encode_all(&ndjson[..], 1)?;
     let all = vec![
-        ("ndjson", "x.ndjson", ndjson),
-        ("csv", "x.csv", csv),
-        ("lines", "x.txt", b"one\ntwo\r\n\xff three".to_vec()),
-        ("gzip", "x.ndjson.gz", gzip.finish()?),
-        ("zstd", "x.ndjson.zst", zstd),
-        ("parquet", "x.parquet", parquet()?),
-        ("ipc", "x.arrow", ipc()?),
-        ("avro", "x.avro", avro()),
+        ("ndjson", "x.ndjson", seeds::ndjson()),
+        ("csv", "x.csv", seeds::csv()),
+        ("lines", "x.txt", vec![b"one\ntwo\r\n\xff three".to_vec(), b"\n\n\0\r\r\n".repeat(9)]),
+        ("gzip", "x.ndjson.gz", seeds::gzip()?),
+        ("zstd", "x.ndjson.zst", seeds::zstd()?),
+        ("parquet", "x.parquet", seeds::parquet()?),
+        ("ipc", "x.arrow", seeds::ipc()?),
+        ("avro", "x.avro", seeds::avro()?),
     ];
-    all.into_iter().map(|(name, file, seed)| target(name, file, seed)).collect()
+    all.into_iter().map(|(name, file, corpus)| target(name, file, corpus)).collect()
 }
 
-fn target(name: &'static str, file: &'static str, seed: Vec<u8>) -> Result<Target> {
+fn target(name: &'static str, file: &'static str, corpus: Vec<Vec<u8>>) -> Result<Target> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
     let folder = TempDir::new().context("a temporary folder")?;
     let registry = registry();
     let run = move |input: &[u8]| {
         let path = folder.path().join(file);
         std::fs::write(&path, input).expect("the temporary folder takes a small file");
-        // An error is an answer; only panics, hangs and memory count here.
-        drop(read_all(&runtime, &registry, &path));
+        // Some inputs in many pieces and small batches, some through a predicate.
+        let (pieces, filtered) = (input.len().is_multiple_of(2), input.len().is_multiple_of(3));
+        match runtime.block_on(read_all(&registry, &path, pieces, filtered)) {
+            Ok(()) => Answer { depth: Depth::Whole, error: None },
+            Err((depth, error)) => Answer { depth, error: Some(error.to_string()) },
+        }
     };
-    Ok(Target { name, corpus: vec![seed], run: Box::new(run) })
+    let binary = ["gzip", "zstd", "parquet", "ipc", "avro"].contains(&name);
+    Ok(Target { name, corpus, binary, run: Box::new(run) })
 }
 
-fn read_all(runtime: &Runtime, registry: &Registry, path: &Path) -> conveyor_model::Result<usize> {
+async fn read_all(
+    registry: &Registry,
+    path: &Path,
+    pieces: bool,
+    filtered: bool,
+) -> std::result::Result<(), (Depth, conveyor_model::Error)> {
     let connector = &registry.sources["file"];
-    let config = serde_json::json!({"path": path.display().to_string()});
+    let config =
+        json!({"path": path.display().to_string(), "rangeBytes": if pieces { 256 } else { 16 << 20 }});
     let request = DiscoverRequest {
         name: "fuzz".into(),
         config: config.clone(),
         declared: Vec::new(),
         mode: Mode::Job,
     };
-    runtime.block_on(async {
-        let schema = connector.discover(&request).await?.schema;
-        let context = SourceContext {
-            name: "fuzz".into(),
-            config,
-            projection: schema.fields().iter().map(|f| f.name().clone()).collect(),
-            full_schema: schema,
-            predicate: Predicate::default(),
-            mode: Mode::Job,
-            ordered: false,
-            subtask: 0,
-            parallelism: 1,
-            batch_rows: 8192,
-            restore: Positions::default(),
-            clock: Arc::new(Still),
-        };
-        let mut source = connector.open(context).await?;
-        let mut rows = 0;
-        for _ in 0..MOST_READS {
-            match source.read().await? {
-                Read::Rows(read) => rows += read.batch.num_rows(),
-                Read::Idle => {}
-                Read::End => return Ok(rows),
-            }
+    let compressed = path.extension().is_some_and(|extension| extension == "gz" || extension == "zst");
+    let (schema, mut depth) = match connector.discover(&request).await {
+        Ok(found) => (found.schema, Depth::Opened),
+        // A plan could know the columns from another file; then a damaged one is read as far as it goes.
+        Err(_) if compressed => {
+            (Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)])), Depth::Refused)
         }
-        panic!("the source did not end after {MOST_READS} reads");
-    })
-}
-
-fn sample() -> RecordBatch {
-    let a: ArrayRef = Arc::new(Int64Array::from_iter((0..100).map(|n| (n % 7 != 0).then_some(n))));
-    let b: ArrayRef = Arc::new(Float64Array::from_iter_values((0..100).map(f64::from)));
-    let s: ArrayRef = Arc::new(StringArray::from_iter_values((0..100).map(|n| format!("text number {n}"))));
-    RecordBatch::try_from_iter([("a", a), ("b", b), ("s", s)]).expect("columns of one length")
-}
-
-fn parquet() -> Result<Vec<u8>> {
-    let batch = sample();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
-    writer.write(&batch)?;
-    Ok(writer.into_inner()?)
-}
-
-fn ipc() -> Result<Vec<u8>> {
-    let batch = sample();
-    let mut writer = arrow::ipc::writer::FileWriter::try_new(Vec::new(), &batch.schema())?;
-    writer.write(&batch)?;
-    Ok(writer.into_inner()?)
-}
-
-/// An object container file by hand: header with schema, one block of two records.
-fn avro() -> Vec<u8> {
-    let text = |out: &mut Vec<u8>, bytes: &[u8]| {
-        long(out, bytes.len() as i64);
-        out.extend_from_slice(bytes);
+        Err(e) => return Err((Depth::Refused, e)),
     };
-    let mut out = b"Obj\x01".to_vec();
-    long(&mut out, 2);
-    text(&mut out, b"avro.schema");
-    text(&mut out, br#"{"type":"record","name":"r","fields":[{"name":"a","type":"long"},{"name":"s","type":["null","string"]}]}"#);
-    text(&mut out, b"avro.codec");
-    text(&mut out, b"null");
-    long(&mut out, 0);
-    let sync = [7u8; 16];
-    out.extend_from_slice(&sync);
-    let mut block = Vec::new();
-    long(&mut block, 42);
-    long(&mut block, 1);
-    text(&mut block, b"hello");
-    long(&mut block, -1);
-    long(&mut block, 0);
-    long(&mut out, 2);
-    text(&mut out, &block);
-    out.extend_from_slice(&sync);
-    out
-}
-
-/// Avro's zig-zag variable-length integer.
-fn long(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
+    let mut predicate = Predicate::default();
+    if filtered && schema.field_with_name("a").is_ok_and(|f| f.data_type().is_integer()) {
+        let (column, value) = ("a".to_owned(), Literal::Int(30));
+        predicate.all.push(Condition::Compare { column, op: Comparison::Gt, value });
     }
-    out.push(rest as u8);
+    let context = SourceContext {
+        name: "fuzz".into(),
+        config,
+        projection: schema.fields().iter().map(|f| f.name().clone()).collect(),
+        full_schema: schema,
+        predicate,
+        mode: Mode::Job,
+        ordered: false,
+        subtask: 0,
+        parallelism: 1,
+        batch_rows: if pieces { 7 } else { 8192 },
+        restore: Positions::default(),
+        clock: Arc::new(Still),
+    };
+    let mut source = connector.open(context).await.map_err(|e| (depth, e))?;
+    for _ in 0..MOST_READS {
+        match source.read().await {
+            Ok(Read::Rows(read)) if read.batch.num_rows() + read.rejected.len() > 0 => depth = Depth::Rows,
+            Ok(Read::Rows(_) | Read::Idle) => {}
+            Ok(Read::End) => return Ok(()),
+            Err(e) => return Err((depth, e)),
+        }
+    }
+    panic!("the source did not end after {MOST_READS} reads");
 }

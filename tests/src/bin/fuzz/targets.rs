@@ -11,8 +11,35 @@ use conveyor_planner::{Document, parse};
 
 use crate::files;
 
+/// How deep an input went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Refused at the door: a header, a syntax error.
+    Refused,
+    /// Past the header or the syntax.
+    Opened,
+    /// Some rows came out.
+    Rows,
+    /// Taken as a whole.
+    Whole,
+}
+
+/// What came of an input.
+pub(crate) struct Answer {
+    /// How deep it went.
+    pub(crate) depth: Depth,
+    /// Why not deeper.
+    pub(crate) error: Option<String>,
+}
+
+impl From<Depth> for Answer {
+    fn from(depth: Depth) -> Self {
+        Answer { depth, error: None }
+    }
+}
+
 /// What takes an input.
-pub(crate) type Run = Box<dyn Fn(&[u8])>;
+pub(crate) type Run = Box<dyn Fn(&[u8]) -> Answer>;
 
 /// One target.
 pub(crate) struct Target {
@@ -20,6 +47,8 @@ pub(crate) struct Target {
     pub(crate) name: &'static str,
     /// Inputs to start from; never empty.
     pub(crate) corpus: Vec<Vec<u8>>,
+    /// Whether parts of an input are found by offsets.
+    pub(crate) binary: bool,
     /// Takes an input; must neither panic nor hang. Errors are answers.
     pub(crate) run: Run,
 }
@@ -48,8 +77,14 @@ fn manifest() -> Target {
         for diagnostic in &parsed.diagnostics {
             assert!(!diagnostic.to_string().is_empty());
         }
+        match parsed.diagnostics.iter().any(|d| d.code.starts_with("yaml")) {
+            true => Depth::Refused,
+            false if parsed.diagnostics.is_empty() => Depth::Whole,
+            false => Depth::Opened,
+        }
+        .into()
     };
-    Target { name: "manifest", corpus, run: Box::new(run) }
+    Target { name: "manifest", corpus, binary: false, run: Box::new(run) }
 }
 
 fn columns() -> SchemaRef {
@@ -87,13 +122,16 @@ fn expression() -> Target {
     let (schema, rows) = (columns(), rows());
     let run = move |input: &[u8]| {
         let sql = String::from_utf8_lossy(input);
+        let mut depth = Depth::Refused;
         if let Ok(expr) = Expr::compile(&sql, &schema) {
             assert_eq!(expr.evaluate(&rows).values.len(), rows.num_rows());
+            depth = Depth::Whole;
         }
         if let Ok(select) = Select::compile(&sql, &schema) {
             // An error is an answer.
-            drop(select.evaluate(&rows));
+            depth = if select.evaluate(&rows).is_ok() { Depth::Whole } else { Depth::Opened };
         }
+        depth.into()
     };
-    Target { name: "expression", corpus: corpus.to_vec(), run: Box::new(run) }
+    Target { name: "expression", corpus: corpus.to_vec(), binary: false, run: Box::new(run) }
 }

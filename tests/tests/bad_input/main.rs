@@ -1,81 +1,16 @@
 //! Bad input of every kind: a clear error or a dead letter, never a panic, a hang or memory without bound.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod bombs;
+mod case;
+mod changes;
+mod disk;
 
-use conveyor_tests::binary;
-use conveyor_tests::bounded::{self, Outcome};
+use std::io::Write as _;
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What a bad file may cost in memory beyond a good one.
-const MARGIN_MIB: u64 = 64;
-
-/// A folder with an input file and a pipeline that copies it to NDJSON.
-struct Case {
-    folder: TempDir,
-}
-
-impl Case {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.path(name);
-        std::fs::write(&path, bytes).expect("the input can be written");
-        path
-    }
-
-    /// Runs a pipeline from `source` (settings of the file source) with these declared columns to `sink`.
-    fn copy(&self, source: &str, schema: &str, sink: &str) -> Outcome {
-        let manifest = format!(
-            "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {{name: bad}}\nspec:\n  mode: job\n  source:\n    \
-             name: in\n    {source}\n    schema: {schema}\n  sink:\n    name: out\n    {sink}\n  \
-             dlq: {{path: '{}', maxRatio: 1.0}}\n",
-            self.path("dlq").display()
-        );
-        self.run(&self.write("pipeline.yaml", manifest.as_bytes()))
-    }
-
-    fn run(&self, manifest: &Path) -> Outcome {
-        let mut command = binary::command().expect("conveyorctl builds");
-        command.args(["run", "-o", "json", "-f"]).arg(manifest).arg("--data-dir").arg(self.path("data"));
-        bounded::run(&mut command, PATIENCE).expect("conveyorctl ends by itself")
-    }
-
-    fn read(&self, name: &str, schema: &str) -> Outcome {
-        let source = format!("file: {{path: '{}'}}", self.path(name).display());
-        self.copy(&source, schema, &self.folder_sink())
-    }
-
-    fn folder_sink(&self) -> String {
-        format!("file: {{path: '{}', format: ndjson}}", self.path("out").display())
-    }
-}
-
-/// A run that ended with an error for a person: this exit code, this error code, no panic.
-#[track_caller]
-fn refused(outcome: &Outcome, exit: i32, code: &str) {
-    assert_eq!(outcome.code, Some(exit), "{outcome:?}");
-    assert!(outcome.stderr.contains(code), "no `{code}` in: {}", outcome.stderr);
-    assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
-}
-
-/// A run that went through, with so many dead letters of this code.
-#[track_caller]
-fn kept(outcome: &Outcome, code: &str, count: u64) {
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let summary: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("the summary is JSON");
-    assert_eq!(summary[0]["deadLettersByCode"][code], count, "{}", outcome.stdout);
-}
+use crate::case::{Case, MARGIN_MIB, kept, refused};
 
 /// Bytes of a good file of this format, written by the file sink.
 fn good_file(format: &str) -> Vec<u8> {
@@ -213,41 +148,4 @@ fn hostile_manifests_are_answered_with_a_place() {
         refused(&outcome, 2, word);
         assert!(outcome.stderr.contains("m.yaml:"), "no place in: {}", outcome.stderr);
     }
-}
-
-#[test]
-fn a_target_that_cannot_be_written_is_named() {
-    let case = Case::new();
-    case.write("x.ndjson", b"{\"a\":1}\n");
-    let blocked = case.write("blocked", b"a file where a folder should be");
-    let source = format!("file: {{path: '{}'}}", case.path("x.ndjson").display());
-    let sink = format!("file: {{path: '{}/out', format: ndjson}}", blocked.display());
-    let outcome = case.copy(&source, "{a: int64}", &sink);
-    assert!(matches!(outcome.code, Some(1..=3)), "{outcome:?}");
-    refused(&outcome, outcome.code.expect("checked above"), "blocked");
-}
-
-#[test]
-fn a_full_disk_stops_the_run_and_publishes_nothing_half() {
-    let case = Case::new();
-    case.write("x.ndjson", "{\"a\":1,\"b\":\"0123456789\"}\n".repeat(100_000).as_bytes());
-    let source = format!("file: {{path: '{}'}}", case.path("x.ndjson").display());
-    let text = format!(
-        "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {{name: full}}\nspec:\n  mode: job\n  source: {{name: in, {source}}}\n  \
-         sink: {{name: out, {}}}\n",
-        case.folder_sink()
-    );
-    let manifest = case.write("pipeline.yaml", text.as_bytes());
-    // A limit on the size of a file stands in for a full disk: writes fail in the same way.
-    let line = "trap '' XFSZ; ulimit -f 1000; exec \"$0\" run -f \"$1\" --data-dir \"$2\"";
-    let binary = binary::conveyorctl().expect("conveyorctl builds");
-    let mut shell = std::process::Command::new("sh");
-    shell.arg("-c").arg(line).arg(binary).arg(&manifest).arg(case.path("data"));
-    let outcome = bounded::run(&mut shell, PATIENCE).expect("conveyorctl ends by itself");
-    assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    refused(&outcome, 1, "out");
-    let published = std::fs::read_dir(case.path("out")).map_or(0, |all| {
-        all.filter(|e| e.as_ref().is_ok_and(|e| e.path().extension().is_some_and(|x| x == "ndjson"))).count()
-    });
-    assert_eq!(published, 0, "half an epoch was published");
 }

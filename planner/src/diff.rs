@@ -380,8 +380,7 @@ fn positions(before: &SourcePlan, after: Option<&SourcePlan>) -> (StateVerdict, 
         ),
         Some(after) if POSITION_UNITS.iter().any(|unit| after.config[unit] != before.config[unit]) => (
             StateVerdict::Drop,
-            "a position may mean something else now: files that were read stay read, one that was half read \
-             in another way stops the run"
+            "a position means something else in another format or compression; every file is read from the start"
                 .into(),
         ),
         Some(after) if after.config != before.config => {

@@ -8,16 +8,14 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use conveyor_model::{Error, Kind, Result};
+use conveyor_model::{Error, Result};
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
-use tokio::task::{JoinHandle, spawn_blocking};
+use object_store::{ObjectStoreExt, PutMode, PutOptions};
+use tokio::task::spawn_blocking;
 
 use super::store::{Location, Store, io_error, store_error};
-
-/// Parts of a multipart upload in flight.
-const PARTS: usize = 4;
+use super::writer::{Writer, complete, upload};
 
 /// A folder to write to.
 #[derive(Clone)]
@@ -29,7 +27,7 @@ pub(crate) enum Target {
 }
 
 /// Runs blocking file work aside, so that it holds up nothing else.
-async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     path: PathBuf,
     work: impl FnOnce(&FsPath) -> io::Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -106,8 +104,7 @@ impl Target {
             Target::Remote(store, prefix) => {
                 let path = join(prefix, name);
                 let url = store.url(&path);
-                let upload = store.objects.put_multipart(&path).await.map_err(|e| store_error(e, &url))?;
-                Ok(Writer::Remote { upload: WriteMultipart::new(upload), url })
+                Ok(Writer::Remote { upload: Box::new(upload(store, path)), url })
             }
         }
     }
@@ -147,6 +144,7 @@ impl Target {
                     Err(object_store::Error::NotFound { .. }) => return Ok(false),
                     Err(e) => return Err(store_error(e, &store.url(&from))),
                 }
+                fail::fail_point!("file-publish-after-copy");
                 match store.objects.delete(&from).await {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(true),
                     Err(e) => Err(store_error(e, &store.url(&from))),
@@ -343,22 +341,23 @@ impl Target {
             }
             Target::Remote(store, prefix) => {
                 let path = join(prefix, to);
-                let failed = |e| store_error(e, &store.url(&path));
-                let upload = store.objects.put_multipart(&path).await.map_err(failed)?;
-                let mut upload = WriteMultipart::new(upload);
-                upload.write(&pieces.head);
+                let url = store.url(&path);
+                let failed = |e| store_error(e, &url);
+                let mut joined = upload(store, path);
+                joined.put(pieces.head.clone().into()).await.map_err(failed)?;
                 for (part, gap) in pieces.objects() {
                     let part = store.objects.get(&join(prefix, part)).await.map_err(failed)?;
                     let mut stream = part.into_stream();
                     while let Some(bytes) = stream.try_next().await.map_err(failed)? {
-                        upload.wait_for_capacity(PARTS).await.map_err(failed)?;
-                        upload.put(bytes);
+                        joined.put(bytes).await.map_err(failed)?;
                     }
                     if gap {
-                        upload.write(b"\n");
+                        joined.put(Bytes::from_static(b"\n")).await.map_err(failed)?;
                     }
                 }
-                upload.finish().await.map_err(failed)?;
+                fail::fail_point!("file-join-before-rename");
+                complete(&mut joined, &url).await?;
+                fail::fail_point!("file-join-after-rename");
                 Ok(())
             }
         }
@@ -429,94 +428,4 @@ fn join_local(folder: &FsPath, pieces: &Pieces, scratch: &FsPath, to: &FsPath) -
     fs::rename(scratch, to)?;
     fail::fail_point!("file-join-after-rename");
     sync_folder(to.parent().unwrap_or(to))
-}
-
-type Written = (File, Vec<u8>, io::Result<()>);
-
-/// An object being written.
-pub(crate) enum Writer {
-    /// A local file; one write runs while the next bytes are made.
-    Local {
-        /// The file, unless a write has it.
-        file: Option<File>,
-        /// The write that runs.
-        pending: Option<JoinHandle<Written>>,
-        /// Its path.
-        path: PathBuf,
-    },
-    /// An upload in parts.
-    Remote {
-        /// The upload.
-        upload: WriteMultipart,
-        /// Its URL.
-        url: Arc<str>,
-    },
-}
-
-impl Writer {
-    /// Writes what is in `bytes` and leaves an empty buffer there.
-    ///
-    /// # Errors
-    /// When the target cannot be written; a local error may show with the next call only.
-    pub(crate) async fn write(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
-        match self {
-            Writer::Local { file, pending, path } => {
-                let spare = settle(file, pending, path).await?;
-                let Some(mut handle) = file.take() else { return Err(lost(path)) };
-                let full = std::mem::replace(bytes, spare);
-                *pending = Some(spawn_blocking(move || {
-                    let result = handle.write_all(&full);
-                    (handle, full, result)
-                }));
-                Ok(())
-            }
-            Writer::Remote { upload, url } => {
-                upload.wait_for_capacity(PARTS).await.map_err(|e| store_error(e, url))?;
-                upload.write(bytes);
-                bytes.clear();
-                Ok(())
-            }
-        }
-    }
-
-    /// Completes the object and makes its bytes durable.
-    ///
-    /// # Errors
-    /// When the target cannot be written.
-    pub(crate) async fn finish(self) -> Result<()> {
-        match self {
-            Writer::Local { mut file, mut pending, path } => {
-                settle(&mut file, &mut pending, &path).await?;
-                let Some(handle) = file.take() else { return Err(lost(&path)) };
-                fail::fail_point!("file-stage-before-sync");
-                aside(path, move |_| handle.sync_all()).await?;
-                fail::fail_point!("file-stage-after-sync");
-                Ok(())
-            }
-            Writer::Remote { upload, url } => match upload.finish().await {
-                Ok(_) => Ok(()),
-                Err(e) => Err(store_error(e, &url)),
-            },
-        }
-    }
-}
-
-async fn settle(
-    file: &mut Option<File>,
-    pending: &mut Option<JoinHandle<Written>>,
-    path: &FsPath,
-) -> Result<Vec<u8>> {
-    let Some(running) = pending.take() else { return Ok(Vec::new()) };
-    let (handle, mut buffer, result) = running.await.map_err(|e| {
-        Error::runtime("write-stopped", "a write was stopped").because(e).in_split(path.display())
-    })?;
-    result.map_err(|e| io_error(e, &path.display().to_string()))?;
-    *file = Some(handle);
-    buffer.clear();
-    Ok(buffer)
-}
-
-fn lost(path: &FsPath) -> Error {
-    Error::new(Kind::Runtime, "write-failed-before", "an earlier write to this file has failed")
-        .in_split(path.display())
 }

@@ -251,7 +251,8 @@ fn objects_that_no_pipeline_uses_are_named() {
         Warning 14:18 no pipeline uses the Source `b`
         Warning 24:18 no pipeline uses the Transform `u`
         Warning 34:18 no pipeline uses the Lookup `m`
-        Warning 44:18 no pipeline uses the Sink `o`"#]].assert_eq(&unused.join("\n"));
+        Warning 44:18 no pipeline uses the Sink `o`"#]]
+    .assert_eq(&unused.join("\n"));
     let broken = text.replace("source: a", "source: c");
     assert!(parse(&broken).objects.unused().is_empty(), "a name that is not known may mean any of them");
 }

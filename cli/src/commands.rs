@@ -43,6 +43,10 @@ fn report(global: &Global, failure: Failure) -> u8 {
             validate::print(global, &diagnostics);
             exit::BAD_INPUT
         }
+        Failure::Unreachable(diagnostics) => {
+            validate::print(global, &diagnostics);
+            exit::UNREACHABLE
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub fn names() -> Vec<&'static str> {
     [
         conveyor_engine::FAILPOINTS,
         &conveyor_connectors::file::FAILPOINTS,
+        &conveyor_connectors::file::REMOTE_FAILPOINTS,
         conveyor_store::FAILPOINTS,
         conveyor_raft::FAILPOINTS,
     ]

@@ -8,6 +8,8 @@ pub const OK: u8 = 0;
 pub const CHANGES: u8 = 2;
 /// Bad input or usage.
 pub const BAD_INPUT: u8 = 2;
+/// A system outside cannot be reached.
+pub const UNREACHABLE: u8 = 3;
 
 /// Prints an error for a person and returns its exit code.
 pub fn report(error: &Error) -> u8 {

@@ -52,7 +52,7 @@ impl Place {
 pub async fn places(args: &DlqArgs) -> Result<Vec<Place>> {
     let wanted = args.pipeline.as_ref().map(|name| PipelineId::new(&args.namespace, name));
     if let Some(path) = &args.path {
-        return Ok(vec![Place { pipeline: wanted, reader: DeadLetterReader::open(path)? }]);
+        return Ok(vec![Place { pipeline: wanted, reader: DeadLetterReader::open_existing(path)? }]);
     }
     let unknown = || {
         Error::bad_input("no-data-dir", "there is no data directory with a log")
@@ -62,7 +62,7 @@ pub async fn places(args: &DlqArgs) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     for (id, plan) in Node::plans(&args.data).await?.ok_or_else(unknown)? {
         if wanted.as_ref().is_none_or(|w| *w == id) {
-            let reader = DeadLetterReader::open(&Node::dlq_location(&args.data, &plan))?;
+            let reader = DeadLetterReader::open_existing(&Node::dlq_location(&args.data, &plan))?;
             places.push(Place { pipeline: Some(id), reader });
         }
     }

@@ -26,6 +26,8 @@ pub struct Loaded {
 pub enum Failure {
     /// Mistakes in the manifests, all of them.
     Diagnostics(Vec<Diagnostic>),
+    /// The manifests are right as far as could be seen, but a system that they name does not answer.
+    Unreachable(Vec<Diagnostic>),
     /// Anything else.
     Error(Error),
 }
@@ -46,8 +48,11 @@ pub async fn load(files: &Files, registry: &Registry, look_outside: bool) -> Res
     let (mut errors, mut warnings) = split(parsed.diagnostics);
     let pipelines = choose(&parsed.objects, files, errors.is_empty())?;
     let mut compiled = Vec::new();
+    let mut unreachable = Vec::new();
     for id in &pipelines {
         let catalog = discover(&parsed.objects, id, registry, look_outside).await;
+        let away = catalog.failures.values().filter(|e| e.kind() == Kind::Unavailable);
+        unreachable.extend(away.map(Error::code));
         match conveyor_planner::compile(&parsed.objects, id, &catalog, &options(files)) {
             Ok(c) => {
                 warnings.extend(c.warnings.iter().cloned());
@@ -61,14 +66,16 @@ pub async fn load(files: &Files, registry: &Registry, look_outside: bool) -> Res
         }
     }
     if errors.is_empty() {
+        warnings.extend(parsed.objects.unused());
         Ok(Loaded { compiled, warnings })
     } else {
         errors.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
         errors.dedup_by(|a, b| {
             (&a.file, a.line, a.column, &a.message) == (&b.file, b.line, b.column, &b.message)
         });
+        let away = errors.iter().all(|e| unreachable.contains(&e.code));
         errors.extend(warnings);
-        Err(Failure::Diagnostics(errors))
+        Err(if away { Failure::Unreachable(errors) } else { Failure::Diagnostics(errors) })
     }
 }
 
@@ -142,7 +149,8 @@ fn read_documents(files: &[PathBuf]) -> Result<Vec<Document>> {
             read_folder(file, &mut documents)?;
             if documents.len() == before {
                 return Err(Error::bad_input("no-manifests", "the folder holds no .yaml or .yml file")
-                    .in_split(file.display()));
+                    .in_split(file.display())
+                    .help("give the manifest, or the folder that holds it, with -f"));
             }
         } else {
             documents.push(read_file(file)?);
@@ -156,6 +164,7 @@ fn read_folder(folder: &Path, documents: &mut Vec<Document>) -> Result<()> {
         Error::bad_input("unreadable-folder", "a folder of manifests cannot be read")
             .in_split(folder.display())
             .because(e)
+            .help("check its rights, or give single manifests with -f")
     };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {

@@ -9,7 +9,7 @@ use conveyor_model::connector::Registry;
 use conveyor_model::log::{Command, Log, Outcome, PipelineState};
 use conveyor_model::plan::Plan;
 use conveyor_model::{Error, PipelineId, Result, RowRef};
-use conveyor_raft::SingleVoterLog;
+use conveyor_raft::{LogView, SingleVoterLog};
 use conveyor_store::dlq::LetterId;
 use conveyor_store::{DeadLetterStore, Store};
 
@@ -41,12 +41,19 @@ impl Node {
         Ok(Self { log: Arc::new(log), store: Arc::new(store), data: data.clone() })
     }
 
-    /// Opens the data directory if there is one.
+    /// Looks at the data directory if there is one, as it is at this moment: also beside a process that uses it, and
+    /// without a change to it. The log takes no commands.
     ///
     /// # Errors
-    /// As for `open`.
-    pub async fn open_existing(data: &DataDir) -> Result<Option<Self>> {
-        if data.data_dir.join("log").is_dir() { Self::open(data).await.map(Some) } else { Ok(None) }
+    /// If it cannot be read.
+    pub async fn view(data: &DataDir) -> Result<Option<Self>> {
+        let folder = data.data_dir.join("log");
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let log = LogView::open(&folder)?;
+        let store = Store::open_existing(&Self::store_url(data))?;
+        Ok(Some(Self { log: Arc::new(log), store: Arc::new(store), data: data.clone() }))
     }
 
     fn store_url(data: &DataDir) -> String {
@@ -64,9 +71,9 @@ impl Node {
     /// The pipelines of a data directory with their current plans; `None` if there is no such directory.
     ///
     /// # Errors
-    /// As for `open`.
+    /// As for `view`.
     pub async fn plans(data: &DataDir) -> Result<Option<Vec<(PipelineId, Plan)>>> {
-        let Some(node) = Self::open_existing(data).await? else { return Ok(None) };
+        let Some(node) = Self::view(data).await? else { return Ok(None) };
         let mut plans = Vec::new();
         for (id, _) in node.log.list().await? {
             if let (_, Some(plan)) = node.current(&id).await? {

@@ -137,6 +137,7 @@ impl Builder<'_> {
                     positions: VecDeque::new(),
                     draining: false,
                     idle: false,
+                    quiet: false,
                     split: None,
                 })))
             }

@@ -5,6 +5,7 @@ mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use conveyor_model::epoch::{Action, Coordinator, Event};
@@ -112,7 +113,8 @@ impl Driver {
                 event = self.events.recv() => if let Some(event) = event { self.on_task(event).await? },
                 published = joined(&mut self.publishing) => self.published(published).await?,
                 () = drain.cancelled(), if !draining => self.drain(),
-                _ = ticks.tick() => self.feed(Event::Due).await?,
+                // An epoch without anything new would write a manifest and a log entry to say so.
+                _ = ticks.tick() => if self.shared.changed.load(Relaxed) { self.feed(Event::Due).await? },
                 () = sleep_until(deadline), if self.state.deadline.is_some() => self.timed_out().await?,
                 _ = metric_ticks.tick() => self.metrics.set_now(self.shared.now_us()),
             }
@@ -185,7 +187,11 @@ impl Driver {
 
     async fn execute(&mut self, action: Action) -> Result<Option<Event>> {
         match action {
-            Action::Begin => self.begin().await.map(Some),
+            Action::Begin => {
+                // What changes from here on may miss the barrier, and calls for another epoch.
+                self.shared.changed.store(false, Relaxed);
+                self.begin().await.map(Some)
+            }
             Action::Inject(epoch) => {
                 self.state.sent.clear();
                 self.state.begun_us = self.shared.now_us();
@@ -200,6 +206,7 @@ impl Driver {
             }
             Action::Abort(epoch, why) => {
                 self.state.deadline = None;
+                self.shared.touch();
                 self.abort(epoch, &why).await?;
                 Ok(Some(Event::Aborted(epoch)))
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use conveyor_model::epoch::Coordinator;
@@ -133,6 +133,7 @@ impl Run {
             progress: watched,
             ratio: Ratio::new(self.plan.dlq.max_ratio),
             uncommitted: AtomicU64::new(0),
+            changed: AtomicBool::new(true),
             event_times: event_times(&self.plan),
         });
         let builder = Builder {

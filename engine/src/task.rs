@@ -12,7 +12,7 @@ pub(crate) mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use conveyor_model::manifest::TaskAck;
@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) ratio: Ratio,
     pub(crate) uncommitted: AtomicU64,
+    /// Something has happened since the last epoch began that the next one would commit.
+    pub(crate) changed: AtomicBool,
     /// Event-time column by source name.
     pub(crate) event_times: BTreeMap<String, String>,
 }
@@ -86,6 +88,11 @@ impl Shared {
     /// Whether sources have to wait for a commit.
     pub(crate) fn is_full(&self) -> bool {
         self.uncommitted.load(Relaxed) >= self.config.max_uncommitted_bytes
+    }
+
+    /// Says that there is something for the next epoch.
+    pub(crate) fn touch(&self) {
+        self.changed.store(true, Relaxed);
     }
 
     pub(crate) fn now_us(&self) -> u64 {

@@ -5,6 +5,7 @@
 //! splits, [`Epoch`]s that commit in the [`log`], and a [`plan::Plan`] that says what runs.
 
 pub mod batch;
+pub mod cause;
 pub mod clock;
 pub mod connector;
 pub mod counters;

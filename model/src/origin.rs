@@ -211,6 +211,43 @@ impl Origin {
         Self { segments }
     }
 
+    /// The rows at `indices`, in that order, where each record has become as many rows as follow each other here: they are
+    /// numbered through in `sub`, from 0. `last` is the row that was numbered last, of an earlier batch too: a record whose
+    /// rows are spread over batches is numbered as if it were in one, also where its rows had become several before.
+    #[must_use]
+    pub fn expand(&self, indices: &[u32], last: &mut Option<RowRef>) -> Self {
+        let mut expanded = self.take(indices);
+        for segment in &mut expanded.segments {
+            let mut numbered = Vec::with_capacity(segment.rows.len());
+            for row in 0..segment.rows.len() {
+                let (position, _) = segment.rows.get(row);
+                let sub = match last {
+                    Some(l)
+                        if l.position == position
+                            && l.split == segment.split
+                            && l.source == segment.source =>
+                    {
+                        l.sub + 1
+                    }
+                    _ => 0,
+                };
+                match last {
+                    Some(l) if l.split == segment.split && l.source == segment.source => {
+                        (l.position, l.sub) = (position, sub);
+                    }
+                    _ => {
+                        let (source, split) = (segment.source.clone(), segment.split.clone());
+                        *last = Some(RowRef { source, split, position, sub });
+                    }
+                }
+                numbered.push((position, sub));
+            }
+            let sub = numbered.iter().any(|r| r.1 != 0).then(|| numbered.iter().map(|r| r.1).collect());
+            segment.rows = RowIds::Listed { at: numbered.iter().map(|r| r.0).collect(), sub };
+        }
+        expanded
+    }
+
     fn listed(&self, segment: usize, rows: Vec<(u64, u32)>) -> Segment {
         let sub = rows.iter().any(|r| r.1 != 0).then(|| rows.iter().map(|r| r.1).collect());
         let rows = RowIds::Listed { at: rows.iter().map(|r| r.0).collect(), sub };
@@ -249,5 +286,28 @@ mod tests {
             places(&o.take(&[5, 0, 0])),
             [("b".into(), 20, 0), ("a".into(), 10, 0), ("a".into(), 10, 1)]
         );
+    }
+
+    #[test]
+    fn rows_that_become_several_twice_have_numbers_of_their_own() {
+        let o = two_files();
+        let once = o.expand(&[0, 0, 0, 1], &mut None);
+        assert_eq!(places(&once)[..3], [("a".into(), 10, 0), ("a".into(), 10, 1), ("a".into(), 10, 2)]);
+        let indices = [0, 0, 1, 1, 2, 3, 3];
+        let twice = places(&once.expand(&indices, &mut None));
+        assert_eq!(
+            twice.iter().map(|p| (p.1, p.2)).collect::<Vec<_>>()[..5],
+            [(10, 0), (10, 1), (10, 2), (10, 3), (10, 4)]
+        );
+        let distinct: std::collections::BTreeSet<_> = twice.iter().collect();
+        assert_eq!(distinct.len(), twice.len());
+        // The same, cut into batches of one row.
+        let mut last = None;
+        let mut cut = Vec::new();
+        for row in 0..4 {
+            let repeats: Vec<u32> = indices.iter().filter(|i| **i == row).map(|_| 0).collect();
+            cut.extend(places(&once.slice(row as usize, 1).expand(&repeats, &mut last)));
+        }
+        assert_eq!(cut, twice);
     }
 }

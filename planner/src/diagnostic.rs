@@ -129,6 +129,27 @@ pub(crate) struct Located<T> {
     pub(crate) at: At,
 }
 
+/// A line with user names and passwords of its URLs painted over, as wide as before.
+fn masked(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let host = after.find(|c: char| c == '/' || c.is_whitespace() || c == '\'' || c == '"');
+        let (authority, behind) = after.split_at(host.unwrap_or(after.len()));
+        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(u, h)| (Some(u), h));
+        if let Some(user) = user {
+            shown.extend(user.chars().map(|_| '*'));
+            shown.push('@');
+        }
+        shown.push_str(host);
+        rest = behind;
+    }
+    shown.push_str(rest);
+    shown
+}
+
 /// Name and lines of the documents, for snippets.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Files(pub(crate) Arc<Vec<crate::Document>>);
@@ -214,7 +235,8 @@ impl Diagnostics {
         }
         let file = self.files.0.get(at.file).map_or_else(|| "-".to_owned(), |d| d.name.clone());
         let line = self.files.line(at);
-        let snippet = line.filter(|l| l.chars().count() <= SNIPPET_SHOWN).map(|l| l.replace('\t', " "));
+        let snippet =
+            line.filter(|l| l.chars().count() <= SNIPPET_SHOWN).map(|l| masked(&l.replace('\t', " ")));
         let rest =
             snippet.as_ref().map_or(1, |s| s.chars().count().saturating_sub(at.column - at.column.min(1)));
         self.list.push(Diagnostic {
@@ -258,4 +280,16 @@ pub(crate) fn did_you_mean<'a>(
     }
     let all: Vec<_> = known.into_iter().take(21).map(|k| format!("`{k}`")).collect();
     (!all.is_empty() && all.len() <= 20).then(|| format!("known: {}", all.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn passwords_in_urls_are_not_shown() {
+        let line = "  file: {path: 's3://me:pa@ss@b/x', endpoint: http://k@h}  # a@b";
+        assert_eq!(masked(line), "  file: {path: 's3://********@b/x', endpoint: http://*@h}  # a@b");
+        assert_eq!(masked("no url: a@b"), "no url: a@b");
+    }
 }

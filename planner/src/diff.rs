@@ -378,12 +378,20 @@ fn positions(before: &SourcePlan, after: Option<&SourcePlan>) -> (StateVerdict, 
                 after.connector, before.connector
             ),
         ),
+        Some(after) if POSITION_UNITS.iter().any(|unit| after.config[unit] != before.config[unit]) => (
+            StateVerdict::Drop,
+            "a position means something else in another format or compression; every file is read from the start"
+                .into(),
+        ),
         Some(after) if after.config != before.config => {
             (StateVerdict::Migrate, "splits that are still there are read on, others from the start".into())
         }
         Some(_) => (StateVerdict::Keep, String::new()),
     }
 }
+
+/// Settings that say what a source counts its positions in: bytes of a text, of a decompressed text, or rows.
+const POSITION_UNITS: [&str; 2] = ["format", "compression"];
 
 fn dedupe(a: &Dedupe, b: &Dedupe, before: &Step, after: &Step) -> (StateVerdict, String) {
     let types = |d: &Dedupe, s: &Step| -> Vec<_> {

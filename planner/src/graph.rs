@@ -9,7 +9,7 @@ use conveyor_model::plan::{Delivery, DlqPlan, Mode, Retry};
 
 use crate::diagnostic::{At, Diagnostics, Located, did_you_mean};
 use crate::manifest::defs::{Body, LookupDef, MergeDef, Named, PipelineDef, SinkDef, SourceDef, StepDef};
-use crate::objects::Objects;
+use crate::objects::{ObjectId, Objects};
 
 /// Most steps of a pipeline after its Transforms are written out: Transforms that use others twice grow fast.
 const MAX_STEPS: usize = 10_000;
@@ -30,6 +30,8 @@ pub(crate) struct Graph {
     pub(crate) steps: Vec<GraphStep>,
     pub(crate) sinks: Vec<GraphSink>,
     /// Indices of `steps`, inputs before those that use them.
+    /// Objects that are named somewhere in it.
+    pub(crate) used: BTreeSet<ObjectId>,
     pub(crate) order: Vec<usize>,
     pub(crate) broken: bool,
 }
@@ -94,6 +96,7 @@ struct Resolver<'a> {
     /// Transforms being written out.
     using: Vec<String>,
     lookups: BTreeMap<String, LookupDef>,
+    used: BTreeSet<ObjectId>,
 }
 
 /// Resolves the names of a pipeline.
@@ -108,13 +111,14 @@ pub(crate) fn resolve(def: &PipelineDef, objects: &Objects, diags: &mut Diagnost
         scopes: BTreeSet::new(),
         using: Vec::new(),
         lookups: BTreeMap::new(),
+        used: BTreeSet::new(),
     };
     let sources = r.sources(def);
     let all: Vec<Ref> = (0..sources.len()).map(|i| to(From::Source(i))).collect();
     let start = r.merge(def, &sources, all);
     let end = r.steps(&def.steps, "", start);
     let sinks = r.sinks(def, &end);
-    let lookups = std::mem::take(&mut r.lookups);
+    let (lookups, used) = (std::mem::take(&mut r.lookups), std::mem::take(&mut r.used));
     let (steps, sinks) = r.finish(sinks);
     let mut graph = Graph {
         mode: def.mode,
@@ -127,6 +131,7 @@ pub(crate) fn resolve(def: &PipelineDef, objects: &Objects, diags: &mut Diagnost
         steps,
         sinks,
         order: Vec::new(),
+        used,
         broken: def.broken,
     };
     graph.order = order::order(&graph.steps, diags);
@@ -148,6 +153,7 @@ impl Resolver<'_> {
             let source = match named {
                 Named::Inline(source) => source.clone(),
                 Named::Name(name) => {
+                    self.uses("Source", name);
                     let known = &self.objects.sources;
                     let Some(source) = known.get(&(self.namespace.to_owned(), name.value.clone())) else {
                         self.unknown("Source", name, known.keys());
@@ -169,6 +175,11 @@ impl Resolver<'_> {
             }
         }
         all
+    }
+
+    fn uses(&mut self, kind: &'static str, name: &Located<String>) {
+        let (namespace, name) = (self.namespace.to_owned(), name.value.clone());
+        self.used.insert(ObjectId { kind, namespace, name });
     }
 
     fn unknown<'k>(
@@ -290,6 +301,7 @@ impl Resolver<'_> {
     }
 
     fn transform(&mut self, def: &StepDef, name: &Located<String>, scope: &str, refs: Vec<Ref>) -> Vec<Ref> {
+        self.uses("Transform", name);
         let known = &self.objects.transforms;
         let Some(transform) = known.get(&(self.namespace.to_owned(), name.value.clone())) else {
             self.unknown("Transform", name, known.keys());
@@ -328,6 +340,7 @@ impl Resolver<'_> {
     fn lookup(&mut self, table: &Named<LookupDef>) -> String {
         match table {
             Named::Name(name) => {
+                self.uses("Lookup", name);
                 let known = &self.objects.lookups;
                 match known.get(&(self.namespace.to_owned(), name.value.clone())) {
                     Some(def) => {
@@ -390,6 +403,7 @@ impl Resolver<'_> {
     }
 
     fn sink_object(&mut self, name: &Located<String>) -> Option<SinkDef> {
+        self.uses("Sink", name);
         let known = &self.objects.sinks;
         let found = known.get(&(self.namespace.to_owned(), name.value.clone())).cloned();
         if found.is_none() {

@@ -1,6 +1,6 @@
 //! Documents to objects: every document read, every object checked, every pipeline's names resolved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use conveyor_model::PipelineId;
@@ -96,6 +96,26 @@ impl Objects {
     /// Labels of an object.
     pub fn labels(&self, id: &ObjectId) -> BTreeMap<String, String> {
         self.ids.get(id).map(|m| m.labels.clone()).unwrap_or_default()
+    }
+
+    /// A warning for each object that no pipeline uses.
+    pub fn unused(&self) -> Vec<Diagnostic> {
+        let mut diags = Diagnostics::new(self.files.clone());
+        // A pipeline whose names could not all be resolved may mean any of them.
+        if self.graphs.is_empty() || self.graphs.values().any(|graph| graph.broken) {
+            return Vec::new();
+        }
+        let used: BTreeSet<_> = self.graphs.values().flat_map(|graph| graph.used.iter()).collect();
+        for (id, meta) in self.ids.iter().filter(|(id, _)| id.kind != "Pipeline" && !used.contains(id)) {
+            let message = format!("no pipeline uses the {} `{}`", id.kind, id.name);
+            diags.warning(
+                "unused-object",
+                &meta.at,
+                message,
+                "name it in a pipeline, or leave it out".to_owned(),
+            );
+        }
+        diags.finish()
     }
 
     /// What must be looked up for this pipeline: its sources, and the lookups that its steps use.

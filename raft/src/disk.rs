@@ -138,5 +138,8 @@ fn locked(dir: &Path, file: &mut File) -> Error {
     let by = if known { format!("process {pid}") } else { "another process".to_owned() };
     Error::new(Kind::Runtime, "data-dir-locked", format!("the data directory is in use by {by}"))
         .in_split(dir.display())
-        .help("stop that process, or give this one a data directory of its own")
+        .help(
+            "stop that process (Ctrl-C drains a run), or give this one a data directory of its own; `get`, `plan` and \
+             `dlq ls|show|query|purge` work beside it",
+        )
 }

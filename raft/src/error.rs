@@ -7,13 +7,16 @@ use conveyor_model::{Error, Kind};
 
 /// Failure of an operation on a file of the log.
 pub(crate) fn io(what: &str, path: &Path, cause: io::Error) -> Error {
-    let full = matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let error = if full {
-        Error::new(Kind::Exhausted, "disk-full", format!("the log could not {what}"))
-            .help("free some space and start again: nothing that was acknowledged is lost")
-    } else {
-        Error::runtime("log-io", format!("the log could not {what}"))
-            .help("check the disk and the rights of the data directory")
+    use io::ErrorKind as K;
+    let why = format!("the log could not {what}");
+    let error = match cause.kind() {
+        K::StorageFull | K::QuotaExceeded => Error::new(Kind::Exhausted, "disk-full", why)
+            .help("free some space and start again: nothing that was acknowledged is lost"),
+        K::PermissionDenied | K::ReadOnlyFilesystem | K::NotADirectory | K::AlreadyExists => {
+            Error::bad_input("data-dir-unusable", why)
+                .help("give this user the right to write there, or another directory with --data-dir")
+        }
+        _ => Error::runtime("log-io", why).help("check the disk that the data directory is on"),
     };
     error.because(cause).in_split(path.display())
 }

@@ -12,6 +12,7 @@ mod segment;
 mod single;
 mod snapshot;
 mod state;
+mod view;
 mod writer;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 
 pub use single::{Options, SingleVoterLog};
 pub use state::ClusterState;
+pub use view::LogView;
 
 /// Names of the crash points of this crate, before and after every durable step; see the feature `failpoints`.
 pub const FAILPOINTS: &[&str] = &[

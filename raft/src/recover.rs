@@ -24,25 +24,32 @@ pub(crate) struct Recovered {
     pub(crate) end: u64,
 }
 
-/// Reads the log in `dir`, cuts off a torn tail and removes what a crash left behind.
+/// What the files of a log say, before anything is done about them.
+pub(crate) struct Found {
+    pub(crate) state: ClusterState,
+    /// Index of the last entry in the newest snapshot, 0 without one.
+    covered: u64,
+    names: Vec<String>,
+    /// First indices of the segments that are needed.
+    segments: Vec<u64>,
+    /// Where the last of them ends.
+    end: Scan,
+}
+
+/// Reads the log in `dir` and changes nothing.
 ///
 /// # Errors
 /// `Corrupt` if an acknowledged entry is damaged or missing, or if the log is of an unknown version.
-pub(crate) fn recover(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Recovered> {
+pub(crate) fn look(disk: &dyn Disk, dir: &Path) -> Result<Found> {
     let names = disk.list(dir).map_err(|e| error::io("list its files", dir, e))?;
     let mut state = ClusterState::default();
     let newest = names.iter().filter_map(|n| snapshot::parse_name(n)).max();
     if let Some(index) = newest {
-        state = ClusterState::new(snapshot::read(disk.as_ref(), dir, index)?.pipelines);
+        state = ClusterState::new(snapshot::read(disk, dir, index)?.pipelines);
     }
     let covered = newest.unwrap_or(0);
     let segments = needed(dir, &names, newest)?;
-    if segments.is_empty() {
-        let file = segment::create(disk.as_ref(), dir, 1)?;
-        let path = dir.join(segment::name(1));
-        return Ok(Recovered { state, last: 0, snapshot: 0, file, path, end: segment::HEADER as u64 });
-    }
-    let mut next = segments[0];
+    let mut next = segments.first().copied().unwrap_or(1);
     let mut end = Scan { next, good: 0, torn: 0 };
     for (at, &first) in segments.iter().enumerate() {
         let path = dir.join(segment::name(first));
@@ -66,14 +73,28 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Recovered> {
         })?;
         next = end.next;
     }
-    let path = dir.join(segment::name(segments[segments.len() - 1]));
-    if next <= covered {
+    if let Some(&first) = segments.last().filter(|_| next <= covered) {
         let why = format!("entries up to {covered} were durable, but the segments end before {next}");
-        return Err(error::corrupt(&path, end.good, why));
+        return Err(error::corrupt(&dir.join(segment::name(first)), end.good, why));
     }
+    Ok(Found { state, covered, names, segments, end })
+}
+
+/// Reads the log in `dir`, cuts off a torn tail and removes what a crash left behind.
+///
+/// # Errors
+/// As [`look`].
+pub(crate) fn recover(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Recovered> {
+    let Found { state, covered, names, segments, end } = look(disk.as_ref(), dir)?;
+    let Some(&first) = segments.last() else {
+        let file = segment::create(disk.as_ref(), dir, 1)?;
+        let path = dir.join(segment::name(1));
+        return Ok(Recovered { state, last: 0, snapshot: 0, file, path, end: segment::HEADER as u64 });
+    };
+    let path = dir.join(segment::name(first));
     let file = cut_torn_tail(disk.as_ref(), &path, &end)?;
     remove_leftovers(disk.as_ref(), dir, &names, &segments, covered);
-    Ok(Recovered { state, last: next - 1, snapshot: covered, file, path, end: end.good })
+    Ok(Recovered { state, last: end.next - 1, snapshot: covered, file, path, end: end.good })
 }
 
 /// First indices of the segments that hold the entries after the snapshot, in order; none for a new log.

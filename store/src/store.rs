@@ -33,6 +33,14 @@ impl Store {
         Ok(Self { objects: objects::open(location)? })
     }
 
+    /// Opens a location to read from: a directory that does not exist has no objects, and is not created.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_existing(location: &str) -> Result<Self> {
+        Ok(Self { objects: objects::open_existing(location)? })
+    }
+
     #[cfg(test)]
     pub(crate) fn new(objects: Arc<dyn Objects>) -> Self {
         Self { objects }

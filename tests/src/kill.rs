@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::failure::succeed;
+use crate::servers::s3::S3;
 use crate::traffic::{self, Mode, Shape};
 use crate::{binary, oracle};
 
@@ -26,6 +28,8 @@ pub struct Reference {
     mode: Mode,
     shape: Shape,
     folder: TempDir,
+    /// Where the killed runs write, if not into a folder.
+    bucket: Option<(S3, String)>,
     /// How long the undisturbed run took.
     pub took: Duration,
 }
@@ -49,7 +53,7 @@ impl Reference {
         let began = now();
         let run = Run::new(mode, shape, folder.path(), folder.path())?;
         run.finish().context("the undisturbed run failed")?;
-        Ok(Self { mode, shape, folder, took: began.elapsed() })
+        Ok(Self { mode, shape, folder, bucket: None, took: began.elapsed() })
     }
 
     /// Runs a pipeline of another shape over the same input and compares what it publishes.
@@ -65,10 +69,23 @@ impl Reference {
         Account::of(&summary).context("the summary does not tell what became of the rows")
     }
 
+    /// Makes the runs that are killed write their output and dead letters into a bucket of an S3 server.
+    ///
+    /// # Errors
+    /// When the bucket cannot be made.
+    pub fn into_bucket(self, server: S3) -> Result<Self> {
+        let name = "killed".to_owned();
+        server.bucket(&name)?;
+        Ok(Self { bucket: Some((server, name)), ..self })
+    }
+
     /// A second pipeline over the same input, with an output of its own.
     fn victim(&self) -> Result<(TempDir, Run)> {
         let folder = tempfile::tempdir().context("cannot create a folder for a run")?;
-        let run = Run::new(self.mode, self.shape, self.folder.path(), folder.path())?;
+        let mut run = Run::new(self.mode, self.shape, self.folder.path(), folder.path())?;
+        if let Some((server, bucket)) = &self.bucket {
+            run.write_into(server, bucket, self.folder.path())?;
+        }
         Ok((folder, run))
     }
 
@@ -111,25 +128,45 @@ impl Account {
 /// One pipeline with its data directory and output.
 struct Run {
     mode: Mode,
+    shape: Shape,
     manifest: PathBuf,
     data: PathBuf,
     output: PathBuf,
     log: PathBuf,
+    /// Variables of the environment.
+    environment: Vec<(String, String)>,
 }
 
 impl Run {
     fn new(mode: Mode, shape: Shape, input: &Path, folder: &Path) -> Result<Self> {
         let output = folder.join("out");
         let manifest = folder.join("pipeline.yaml");
-        std::fs::write(&manifest, traffic::manifest(mode, shape, input, &output))
+        std::fs::write(&manifest, traffic::manifest(mode, shape, input, &output.display().to_string()))
             .context("cannot write the manifest")?;
-        Ok(Self { mode, manifest, data: folder.join("data"), output, log: folder.join("log") })
+        let (data, log) = (folder.join("data"), folder.join("log"));
+        Ok(Self { mode, shape, manifest, data, output, log, environment: Vec::new() })
+    }
+
+    /// Turns the output to a prefix of a bucket that no other run uses.
+    fn write_into(&mut self, server: &S3, bucket: &str, input: &Path) -> Result<()> {
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        let prefix = format!("run-{}", RUNS.fetch_add(1, Ordering::Relaxed));
+        let url = format!("s3://{bucket}/{prefix}");
+        std::fs::write(&self.manifest, traffic::manifest(self.mode, self.shape, input, &url))
+            .context("cannot write the manifest")?;
+        self.output = server.folder(bucket).join(prefix);
+        let mut command = Command::new("environment");
+        server.reach(&mut command);
+        let set = command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
+        self.environment = set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(())
     }
 
     fn command(&self) -> Result<Command> {
         let mut command = binary::command()?;
         // Often enough that a short run comes by all that a snapshot does.
         command.env("CONVEYOR_SNAPSHOT_EVERY", "4");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("run").arg("-f").arg(&self.manifest).arg("--data-dir").arg(&self.data);
         if self.mode == Mode::Streaming {
             command.args(["--drain-when-idle", "1500ms"]);

@@ -98,10 +98,10 @@ fn push_record(text: &mut String, id: usize, n: usize, random: &mut ChaCha8Rng) 
     Ok(())
 }
 
-/// The manifest of a pipeline that reads `input` and writes into `output`.
-pub fn manifest(mode: Mode, shape: Shape, input: &Path, output: &Path) -> String {
+/// The manifest of a pipeline that reads `input` and writes into `output`, a folder or a URL.
+pub fn manifest(mode: Mode, shape: Shape, input: &Path, output: &str) -> String {
     let Shape { parallelism, interval } = shape;
-    let (input, output) = (input.display(), output.display());
+    let input = input.display();
     let (word, big) = match mode {
         Mode::Streaming => ("streaming", format!("{output}/big")),
         Mode::Job => ("job", format!("{output}/big/all.ndjson")),

@@ -11,7 +11,7 @@ use crate::output;
 
 /// Lists pipelines.
 pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
-    let mut all = match Node::open_existing(&args.data).await? {
+    let mut all = match Node::view(&args.data).await? {
         Some(node) => node.log.list().await?,
         None => Vec::new(),
     };

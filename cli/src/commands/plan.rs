@@ -22,7 +22,7 @@ pub(super) async fn run(global: &Global, args: &PlanArgs) -> u8 {
 
 async fn show(args: &PlanArgs) -> Result<bool, Failure> {
     let loaded = manifests::load(&args.files, &conveyor_connectors::registry(), true).await?;
-    let node = Node::open_existing(&args.data).await?;
+    let node = Node::view(&args.data).await?;
     let mut changes = false;
     for compiled in &loaded.compiled {
         let plan = &compiled.plan;

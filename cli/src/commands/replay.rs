@@ -47,12 +47,34 @@ pub(super) async fn run(
     let loaded = manifests::load(files, &registry, true).await?;
     registry.sources.insert(CONNECTOR, Arc::new(DeadLetterSource));
     let condition = Condition::new(filter)?;
-    let node = Node::open(data).await?;
+    let node = match dry_run {
+        true => Node::view(data).await?.ok_or_else(|| nothing_to_replay(data))?,
+        false => Node::open(data).await.map_err(beside_a_run)?,
+    };
     for compiled in &loaded.compiled {
         let replay = Replay { global, node: &node, data, plan: &compiled.plan, registry: &registry };
         replay.run(&condition, dry_run).await.map_err(|e| e.in_pipeline(&compiled.plan.pipeline))?;
     }
     Ok(())
+}
+
+fn nothing_to_replay(data: &DataDir) -> Error {
+    Error::bad_input("no-data-dir", "there is no data directory with a log")
+        .in_split(data.data_dir.display())
+        .help("give the run's with --data-dir")
+}
+
+/// A replay runs sinks and commits epochs, which one process at a time may do.
+fn beside_a_run(error: Error) -> Error {
+    match error.code() {
+        "data-dir-locked" => {
+            Error::new(error.kind(), "data-dir-locked", "a replay cannot run beside the process that uses its data directory")
+                .because(error.message().to_owned())
+                .in_split(error.place().split.clone().unwrap_or_default())
+                .help("drain that run (Ctrl-C or SIGTERM), replay, and start it again: it goes on where it was; `--dry-run` works beside it")
+        }
+        _ => error,
+    }
 }
 
 struct Replay<'a> {
@@ -65,7 +87,7 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     async fn run(&self, condition: &Condition, dry_run: bool) -> Result<()> {
-        let reader = DeadLetterReader::open(&Node::dlq_location(self.data, self.plan))?;
+        let reader = DeadLetterReader::open_existing(&Node::dlq_location(self.data, self.plan))?;
         if !dry_run {
             self.finish_earlier(&reader).await?;
         }

@@ -13,7 +13,7 @@ pub(super) async fn run(global: &Global, args: &ValidateArgs) -> Result<(), Fail
     if args.output != Format::Text {
         let diagnostics = match &loaded {
             Ok(loaded) => &loaded.warnings,
-            Err(Failure::Diagnostics(all)) => all,
+            Err(Failure::Diagnostics(all) | Failure::Unreachable(all)) => all,
             Err(Failure::Error(_)) => &Vec::new(),
         };
         let all: Vec<_> = diagnostics.iter().map(document).collect();

@@ -270,7 +270,20 @@ pub(crate) fn store_fields() -> Vec<FieldSpec> {
             None,
             "Secret key (S3, Azure) or service account JSON (GCS).",
         ),
-        field("allowHttp", FieldKind::Bool, Some("false"), "Allows endpoints without encryption."),
+        field("anonymous", FieldKind::Bool, Some("false"), "Sends requests without credentials."),
+        field(
+            "allowHttp",
+            FieldKind::Bool,
+            Some("false"),
+            "Allows endpoints without encryption on other machines than this one.",
+        ),
+        field("caCert", FieldKind::Path, None, "PEM file of certificates to trust beside the system's."),
+        field(
+            "retryTimeout",
+            FieldKind::Duration,
+            Some("1m"),
+            "How long a request is repeated while the server cannot be reached or answers 5xx.",
+        ),
     ]
 }
 

@@ -11,6 +11,7 @@ use glob::{MatchOptions, Pattern};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
+use super::failure::not_found;
 use super::store::{Location, Store, store_error};
 
 /// Folder of a file sink for its own bookkeeping; never data.
@@ -39,13 +40,18 @@ pub(crate) struct SourceFile {
 impl SourceFile {
     /// What a store says of an object.
     pub(crate) fn listed(store: &Store, meta: ObjectMeta) -> Self {
+        // A store's list tells fractions of a second that the header of a single object cannot: both must say the same.
+        let modified_us = match store.local {
+            true => meta.last_modified.timestamp_micros(),
+            false => meta.last_modified.timestamp() * 1_000_000,
+        };
         Self {
             url: store.url(&meta.location),
             store: store.clone(),
             path: meta.location,
             size: meta.size,
-            modified_us: meta.last_modified.timestamp_micros(),
-            etag: meta.e_tag,
+            modified_us,
+            etag: if store.local { meta.e_tag } else { meta.e_tag.map(quoted) },
         }
     }
 
@@ -63,8 +69,14 @@ impl SourceFile {
 
     /// Whether `other` is the same content, by what the store tells.
     pub(crate) fn same(&self, other: &SourceFile) -> bool {
-        self.size == other.size && self.modified_us == other.modified_us
+        let tags_agree = self.etag.as_ref().zip(other.etag.as_ref()).is_none_or(|(a, b)| a == b);
+        self.size == other.size && self.modified_us == other.modified_us && (self.store.local || tags_agree)
     }
+}
+
+/// A tag as HTTP has it: some stores' lists leave out the quotes.
+fn quoted(tag: String) -> String {
+    if tag.ends_with('"') { tag } else { format!("\"{tag}\"") }
 }
 
 /// A file that was listed or half read is gone.
@@ -139,8 +151,7 @@ async fn plain(location: &Location) -> Result<Vec<SourceFile>> {
     }
     found.sort_by(|a, b| a.url.cmp(&b.url));
     if found.is_empty() && !location.local_path().is_some_and(|p| p.is_dir()) {
-        return Err(Error::bad_input("file-not-found", "the file or folder does not exist")
-            .in_split(store.url(&path)));
+        return Err(not_found(&store.url(&path)));
     }
     Ok(found)
 }

@@ -9,13 +9,14 @@ use conveyor_model::manifest::StagedRef;
 use conveyor_model::plan::Delivery;
 use conveyor_model::secret::Secrets;
 use conveyor_model::sink::{Refused, Sink, SinkContext};
-use conveyor_model::{Batch, Epoch, Error, Result};
+use conveyor_model::{Batch, Epoch, Error, Kind, Result};
 
 use super::layout::Layout;
 use super::partition;
 use super::sink_config::SinkPlan;
 use super::store::locate;
-use super::target::{Target, Writer};
+use super::target::Target;
+use super::writer::Writer;
 use crate::format::Encoder;
 use crate::plain::Pace;
 
@@ -62,7 +63,7 @@ pub(crate) struct FileSink {
     bytes: u64,
     pace: Pace,
     /// A write has failed: rows of this epoch may be gone, so that only a restart from the last commit helps.
-    broken: bool,
+    broken: Option<(Kind, String)>,
 }
 
 impl FileSink {
@@ -86,7 +87,7 @@ impl FileSink {
             clock: 0,
             bytes: 0,
             pace: Pace::new(bytes_per_second),
-            broken: false,
+            broken: None,
         })
     }
 
@@ -172,14 +173,14 @@ impl Sink for FileSink {
     async fn write(&mut self, batch: Batch) -> Result<Refused> {
         self.check_broken()?;
         let written = self.write_batch(batch.rows()).await;
-        self.broken = written.is_err();
+        self.broken = written.as_ref().err().map(|e| (e.kind(), e.to_string()));
         written.map_err(|e| e.at(&self.context.name))
     }
 
     async fn prepare(&mut self, epoch: Epoch) -> Result<Vec<StagedRef>> {
         self.check_broken()?;
         let staged = self.stage(epoch).await;
-        self.broken = staged.is_err();
+        self.broken = staged.as_ref().err().map(|e| (e.kind(), e.to_string()));
         staged.map_err(|e| e.at(&self.context.name))
     }
 
@@ -190,13 +191,13 @@ impl Sink for FileSink {
 
 impl FileSink {
     fn check_broken(&self) -> Result<()> {
-        if !self.broken {
-            return Ok(());
-        }
-        let e = Error::runtime(
+        let Some((kind, why)) = &self.broken else { return Ok(()) };
+        let e = Error::new(
+            *kind,
             "sink-broken",
             "an earlier write has failed, so rows of this epoch may be missing",
         );
+        let e = e.because(why.clone());
         Err(e
             .at(&self.context.name)
             .help("the pipeline has to go on from its last committed epoch: start it again"))

@@ -34,6 +34,9 @@ pub const FAILPOINTS: [&str; 14] = [
     "file-clean-after-delete",
 ];
 
+/// Such a point that only comes where a name is given by copying: in object stores.
+pub const REMOTE_FAILPOINTS: [&str; 1] = ["file-publish-after-copy"];
+
 static SPEC: LazyLock<ConnectorSpec> = LazyLock::new(|| ConnectorSpec {
     name: "file",
     doc: "Files: CSV, NDJSON, Parquet, Arrow IPC, Avro and plain lines, local or in an object store, exactly once.",

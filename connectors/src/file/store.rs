@@ -3,25 +3,16 @@
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
-use conveyor_model::secret::{SecretRef, Secrets};
-use conveyor_model::{Error, Kind, Result};
-use object_store::aws::AmazonS3Builder;
+use conveyor_model::secret::Secrets;
+use conveyor_model::{Error, Result};
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStore};
-use serde::Deserialize;
 use url::Url;
 
-/// Settings of the stores behind URLs; without meaning for local paths.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct StoreOptions {
-    endpoint: Option<String>,
-    region: Option<String>,
-    access_key_id: Option<SecretRef>,
-    secret_access_key: Option<SecretRef>,
-    allow_http: bool,
-}
+pub(crate) use super::failure::{file_changed, io_error, store_error};
+pub(crate) use super::remote::StoreOptions;
+use super::remote::remote;
 
 /// A store and what all URLs of objects in it begin with.
 #[derive(Clone)]
@@ -92,6 +83,14 @@ pub(crate) fn locate(path: &str, options: &StoreOptions, secrets: &dyn Secrets) 
     }
     let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let base = format!("{scheme}://{host}");
+    // A password in the URL would stand in every error, position and ledger entry; nor is it told here.
+    if host.contains('@') {
+        return Err(Error::bad_input(
+            "url-with-credentials",
+            format!("a {scheme}:// URL names a user or a password"),
+        )
+        .help("leave out what stands before the `@`; credentials have settings of their own"));
+    }
     let url = Url::parse(&base).map_err(|e| {
         Error::bad_input("path-invalid", format!("`{path}` is not a path and not a URL that can be used"))
             .because(e)
@@ -145,145 +144,4 @@ fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
-}
-
-fn s3(bucket: &str, options: &StoreOptions, key: Option<String>, secret: Option<String>) -> AmazonS3Builder {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    if let Some(endpoint) = &options.endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Some(region) = &options.region {
-        builder = builder.with_region(region);
-    }
-    if let Some(key) = key {
-        builder = builder.with_access_key_id(key);
-    }
-    if let Some(secret) = secret {
-        builder = builder.with_secret_access_key(secret);
-    }
-    builder
-}
-
-fn remote(
-    scheme: &str,
-    host: &str,
-    url: &Url,
-    options: &StoreOptions,
-    secrets: &dyn Secrets,
-) -> Result<Arc<dyn ObjectStore>> {
-    let key = text(secrets, options.access_key_id.as_ref())?;
-    let secret = text(secrets, options.secret_access_key.as_ref())?;
-    let client = ClientOptions::new().with_allow_http(options.allow_http);
-    // The store's own message may quote a URL with a signature or a key: only its kind is told.
-    let refused = |_: object_store::Error| {
-        Error::bad_input(
-            "store-settings",
-            format!("the settings do not make a client for `{scheme}://{host}`"),
-        )
-        .help("check `endpoint`, `region`, `accessKeyId` and `secretAccessKey`")
-    };
-    match scheme {
-        "s3" | "s3a" => {
-            let builder = s3(host, options, key, secret).with_client_options(client);
-            Ok(Arc::new(builder.build().map_err(refused)?))
-        }
-        "gs" => {
-            let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(host)
-                .with_client_options(client);
-            if let Some(secret) = secret {
-                builder = builder.with_service_account_key(secret);
-            }
-            Ok(Arc::new(builder.build().map_err(refused)?))
-        }
-        "az" | "abfs" | "abfss" => {
-            let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env()
-                .with_container_name(host)
-                .with_client_options(client);
-            if let Some(endpoint) = &options.endpoint {
-                builder = builder.with_endpoint(endpoint.clone());
-            }
-            if let Some(key) = key {
-                builder = builder.with_account(key);
-            }
-            if let Some(secret) = secret {
-                builder = builder.with_access_key(secret);
-            }
-            Ok(Arc::new(builder.build().map_err(refused)?))
-        }
-        "http" | "https" => {
-            if scheme == "http" && !options.allow_http {
-                return Err(Error::bad_input("plain-http", format!("`{url}` is not encrypted"))
-                    .help("use https, or set `allowHttp: true`"));
-            }
-            let builder =
-                object_store::http::HttpBuilder::new().with_url(url.as_str()).with_client_options(client);
-            Ok(Arc::new(builder.build().map_err(refused)?))
-        }
-        _ => Err(Error::bad_input("scheme-unknown", format!("the scheme `{scheme}://` is not known"))
-            .help("use a local path, file://, s3://, gs://, az:// or (to read) https://")),
-    }
-}
-
-fn text(secrets: &dyn Secrets, reference: Option<&SecretRef>) -> Result<Option<String>> {
-    let Some(reference) = reference else { return Ok(None) };
-    let value = String::from_utf8(secrets.resolve(reference)?)
-        .map_err(|_| Error::bad_input("secret-not-text", "a secret of an object store is not UTF-8 text"))?;
-    Ok(Some(value))
-}
-
-/// An object store's error in our words. `url` names the object.
-pub(crate) fn store_error(error: object_store::Error, url: &str) -> Error {
-    use object_store::Error as E;
-    match error {
-        E::NotFound { .. } => Error::bad_input("file-not-found", "the file does not exist").in_split(url),
-        E::Precondition { .. } => file_changed(url),
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
-            Error::bad_input("file-not-readable", "the file may not be read with these rights").in_split(url)
-        }
-        E::Generic { store: "LocalFileSystem", source } => local_error(source, url),
-        // Remote stores' messages may hold signed URLs; the kind of failure and our own URL say enough.
-        _ => Error::new(Kind::Unavailable, "store-failed", "the object store did not answer as it should")
-            .in_split(url),
-    }
-}
-
-fn local_error(source: Box<dyn std::error::Error + Send + Sync>, url: &str) -> Error {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*source);
-    while let Some(c) = cause {
-        if let Some(io) = c.downcast_ref::<std::io::Error>() {
-            return io_error(std::io::Error::new(io.kind(), io.to_string()), url);
-        }
-        cause = c.source();
-    }
-    Error::runtime("io-failed", "a local file could not be read or written").because(source).in_split(url)
-}
-
-/// An error of the local file system in our words.
-pub(crate) fn io_error(error: std::io::Error, url: &str) -> Error {
-    use std::io::ErrorKind as K;
-    let e = match error.kind() {
-        K::NotFound => Error::bad_input("file-not-found", "the file or folder does not exist"),
-        K::PermissionDenied | K::ReadOnlyFilesystem => {
-            Error::bad_input("file-not-accessible", "the file or folder may not be accessed")
-                .help("check the rights of the user that runs the pipeline")
-        }
-        K::NotADirectory | K::IsADirectory => Error::bad_input(
-            "path-invalid",
-            "the path names a file where a folder is needed, or the other way round",
-        ),
-        K::StorageFull | K::QuotaExceeded | K::FileTooLarge => {
-            Error::new(Kind::Exhausted, "disk-full", "there is no room left to write")
-                .help("free space and start again: nothing half-written is visible")
-        }
-        _ => Error::runtime("io-failed", "a local file could not be read or written"),
-    };
-    e.because(error).in_split(url)
-}
-
-/// A file is not what it was when it was listed or first read.
-pub(crate) fn file_changed(url: &str) -> Error {
-    Error::bad_input("file-changed", "the file was changed while it was read, or since it was read")
-        .in_split(url)
-        .help("write new files under new names; set `follow: true` for files that grow; reset the pipeline to read it anew")
 }

@@ -2,8 +2,6 @@
 //!
 //! Local writes are made durable by fsync of the file and of its folder; an object is durable when the store says so.
 
-mod writer;
-
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path as FsPath, PathBuf};
@@ -13,16 +11,12 @@ use bytes::Bytes;
 use conveyor_model::{Error, Result};
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
+use object_store::{ObjectStoreExt, PutMode, PutOptions};
 use tokio::task::spawn_blocking;
 
 use super::join::Part;
 use super::store::{Location, Store, io_error, store_error};
-
-pub(crate) use self::writer::Writer;
-
-/// Parts of a multipart upload in flight.
-const PARTS: usize = 4;
+use super::writer::{Writer, complete, upload};
 
 /// A folder to write to.
 #[derive(Clone)]
@@ -34,7 +28,7 @@ pub(crate) enum Target {
 }
 
 /// Runs blocking file work aside, so that it holds up nothing else.
-async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     path: PathBuf,
     work: impl FnOnce(&FsPath) -> io::Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -111,8 +105,7 @@ impl Target {
             Target::Remote(store, prefix) => {
                 let path = join(prefix, name);
                 let url = store.url(&path);
-                let upload = store.objects.put_multipart(&path).await.map_err(|e| store_error(e, &url))?;
-                Ok(Writer::Remote { upload: WriteMultipart::new(upload), url })
+                Ok(Writer::Remote { upload: Box::new(upload(store, path)), url })
             }
         }
     }
@@ -152,6 +145,7 @@ impl Target {
                     Err(object_store::Error::NotFound { .. }) => return Ok(false),
                     Err(e) => return Err(store_error(e, &store.url(&from))),
                 }
+                fail::fail_point!("file-publish-after-copy");
                 match store.objects.delete(&from).await {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(true),
                     Err(e) => Err(store_error(e, &store.url(&from))),
@@ -364,22 +358,23 @@ impl Target {
             }
             Target::Remote(store, prefix) => {
                 let path = join(prefix, to);
-                let failed = |e| store_error(e, &store.url(&path));
-                let upload = store.objects.put_multipart(&path).await.map_err(failed)?;
-                let mut upload = WriteMultipart::new(upload);
-                upload.write(&pieces.head);
+                let url = store.url(&path);
+                let failed = |e| store_error(e, &url);
+                let mut joined = upload(store, path);
+                joined.put(pieces.head.clone().into()).await.map_err(failed)?;
                 for (part, gap) in pieces.objects() {
                     let part = store.objects.get(&join(prefix, part)).await.map_err(failed)?;
                     let mut stream = part.into_stream();
                     while let Some(bytes) = stream.try_next().await.map_err(failed)? {
-                        upload.wait_for_capacity(PARTS).await.map_err(failed)?;
-                        upload.put(bytes);
+                        joined.put(bytes).await.map_err(failed)?;
                     }
                     if gap {
-                        upload.write(b"\n");
+                        joined.put(Bytes::from_static(b"\n")).await.map_err(failed)?;
                     }
                 }
-                upload.finish().await.map_err(failed)?;
+                fail::fail_point!("file-join-before-rename");
+                complete(&mut joined, &url).await?;
+                fail::fail_point!("file-join-after-rename");
                 Ok(())
             }
         }

@@ -5,7 +5,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 use conveyor_model::batch::BATCH_ROWS;
 use conveyor_model::step::Step;
-use conveyor_model::{Batch, Error, Result};
+use conveyor_model::{Batch, Error, Result, RowRef};
 
 use super::layout::{column_index, conform, kernel};
 use super::plan_error;
@@ -16,6 +16,8 @@ pub(super) struct Explode {
     column: usize,
     schema: SchemaRef,
     name: String,
+    /// The row that was numbered last.
+    last: Option<RowRef>,
 }
 
 impl Explode {
@@ -35,7 +37,7 @@ impl Explode {
         if names(&step.input) != names(&step.output) {
             return Err(plan_error(step, "explode does not change the names of columns"));
         }
-        Ok(Self { column: index, schema: step.output.clone(), name: step.name.clone() })
+        Ok(Self { column: index, schema: step.output.clone(), name: step.name.clone(), last: None })
     }
 }
 
@@ -43,8 +45,8 @@ impl Operator for Explode {
     fn on_batch(&mut self, batch: Batch, out: &mut Emitter) -> Result<()> {
         let Elements { rows, places, values } = elements(batch.rows().column(self.column), &self.name)?;
         out.expanded((rows.len() - batch.num_rows()) as u64);
-        // The origin is taken in one go: rows of one record are numbered through, wherever the output is cut.
-        let origin = batch.origin().take(rows.values());
+        // Rows of one record are numbered through, wherever input and output are cut.
+        let origin = batch.origin().expand(rows.values(), &mut self.last);
         for from in (0..rows.len()).step_by(BATCH_ROWS) {
             let count = BATCH_ROWS.min(rows.len() - from);
             let (part, places) = (rows.slice(from, count), places.slice(from, count));

@@ -25,6 +25,8 @@ pub(crate) struct SourceTask {
     pub(crate) positions: VecDeque<(Epoch, Positions)>,
     pub(crate) draining: bool,
     pub(crate) idle: bool,
+    /// Nothing has come since the source was last found with nothing to read.
+    pub(crate) quiet: bool,
     /// The split of the last rows; another one means that splits were opened or finished.
     pub(crate) split: Option<std::sync::Arc<str>>,
 }
@@ -117,6 +119,11 @@ impl SourceTask {
         match read {
             Read::Rows(rows) => self.rows(rows).await,
             Read::Idle => {
+                if !self.quiet {
+                    // Behind the last rows the source has noted that their splits are read to the end.
+                    self.quiet = true;
+                    self.worker.shared.touch();
+                }
                 self.worker.flush().await?;
                 self.sync_splits();
                 self.advance().await
@@ -132,6 +139,8 @@ impl SourceTask {
 
     async fn rows(&mut self, read: SourceRows) -> Result<()> {
         let SourceRows { batch, split, rejected, pruned, bytes } = read;
+        self.quiet = false;
+        self.worker.shared.touch();
         let rows_in = batch.num_rows() as u64 + rejected.len() as u64 + pruned;
         self.worker.shared.ratio.rows(rows_in, self.worker.shared.now_us());
         self.worker.count_uncommitted(if bytes > 0 {
@@ -196,6 +205,7 @@ impl SourceTask {
         let (watermark, idle) = events.watermark(now_us);
         self.worker.advance(watermark).await?;
         if idle && !self.idle {
+            self.worker.shared.touch();
             self.worker.idle().await?;
         }
         self.idle = idle;

@@ -146,6 +146,7 @@ impl Worker {
             return Ok(());
         }
         self.watermark = watermark;
+        self.shared.touch();
         self.metrics.watermark(self.id, watermark);
         let mut flow = Flow::default();
         self.chain.on_watermark(watermark, &mut flow)?;

@@ -221,3 +221,38 @@ fn what_connectors_say_stands_at_their_place() {
     all.push_str(&findings_with(&text, &catalog));
     expect_file!["snapshots/what-connectors-say-stands-at-their-place.txt"].assert_eq(&all);
 }
+
+#[test]
+fn objects_that_no_pipeline_uses_are_named() {
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!("---\napiVersion: etl.router/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    let text = [
+        object(
+            "Pipeline",
+            "p",
+            "{source: a, steps: [t, {lookup: {table: l, on: [carrier]}}], sink: {name: s, ref: k}}",
+        ),
+        object("Source", "a", "{file: {path: in.csv}}"),
+        object("Source", "b", "{file: {path: in.csv}}"),
+        object("Transform", "t", "{steps: [{filter: distance > 1}]}"),
+        object("Transform", "u", "{steps: [{filter: distance > 1}]}"),
+        object("Lookup", "l", "{file: {path: in.csv}}"),
+        object("Lookup", "m", "{file: {path: in.csv}}"),
+        object("Sink", "k", "{file: {path: out}}"),
+        object("Sink", "o", "{file: {path: out}}"),
+    ]
+    .concat();
+    let parsed = parse(&text);
+    let said =
+        |d: &conveyor_planner::Diagnostic| format!("{:?} {}:{} {}", d.severity, d.line, d.column, d.message);
+    let unused: Vec<_> = parsed.objects.unused().iter().map(said).collect();
+    expect_test::expect![[r#"
+        Warning 14:18 no pipeline uses the Source `b`
+        Warning 24:18 no pipeline uses the Transform `u`
+        Warning 34:18 no pipeline uses the Lookup `m`
+        Warning 44:18 no pipeline uses the Sink `o`"#]]
+    .assert_eq(&unused.join("\n"));
+    let broken = text.replace("source: a", "source: c");
+    assert!(parse(&broken).objects.unused().is_empty(), "a name that is not known may mean any of them");
+}

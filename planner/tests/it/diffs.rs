@@ -93,3 +93,11 @@ fn changes_that_lose_state() {
         keys of the step dedupe-fed1: the keys seen so far would be forgotten, so that duplicates of them pass
         ledger of the sink out: rows committed so far stay in the old target; the new one gets those after them"#]].assert_eq(&format!("{diff}\n\n{}", diff.loses_state().join("\n")));
 }
+
+#[test]
+fn positions_are_not_kept_when_they_mean_something_else() {
+    let diff =
+        changed(&[("file: {path: in.csv}, eventTime", "file: {path: in.csv, format: ndjson}, eventTime")]);
+    let lost = diff.loses_state().join("; ");
+    assert!(lost.contains("positions of the source flights: a position means something else"), "{lost}");
+}

@@ -8,7 +8,7 @@ use futures::executor::block_on;
 use futures::future::join_all;
 
 use super::*;
-use crate::{Options, SingleVoterLog};
+use crate::{LogView, Options, SingleVoterLog};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/log-v1")
@@ -66,6 +66,56 @@ fn two_processes_cannot_share_a_directory() {
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
     drop(log);
     assert!(SingleVoterLog::open(dir.path()).is_ok());
+}
+
+/// Names and contents of all files, the lock's aside.
+fn content(dir: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let entries = std::fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry"));
+    let mut all: Vec<_> = entries.map(|e| (e.file_name(), std::fs::read(e.path()).expect("read"))).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_view_beside_a_writer_sees_what_was_acknowledged_and_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = SingleVoterLog::open_with(dir.path(), Options { snapshot_every: 4 }).expect("opens");
+    for command in good_life(9) {
+        block_on(log.propose(command)).expect("durable");
+        let view = LogView::open(dir.path()).expect("looked at");
+        assert_eq!(block_on(view.list()).expect("listed"), block_on(log.list()).expect("listed"));
+    }
+    let before = content(dir.path());
+    let view = LogView::open(dir.path()).expect("looked at");
+    let refused = block_on(view.propose(good_life(0).remove(0))).expect_err("only looked at");
+    assert_eq!(refused.code(), "log-read-only");
+    assert_eq!(content(dir.path()), before);
+}
+
+#[test]
+fn a_view_leaves_a_torn_tail_alone_and_names_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = SingleVoterLog::open(dir.path()).expect("opens");
+    for command in good_life(3) {
+        block_on(log.propose(command)).expect("durable");
+    }
+    let expected = block_on(log.list()).expect("listed");
+    drop(log);
+    let path = dir.path().join("log-00000000000000000001.log");
+    let whole = std::fs::read(&path).expect("read");
+    for torn in [1, 7, 40] {
+        let mut bytes = whole.clone();
+        bytes.extend(std::iter::repeat_n(0x5a, torn));
+        std::fs::write(&path, &bytes).expect("written");
+        let before = content(dir.path());
+        let view = LogView::open(dir.path()).expect("a torn tail is no damage");
+        assert_eq!(block_on(view.list()).expect("listed"), expected);
+        assert_eq!(content(dir.path()), before);
+    }
+    let mut bytes = whole;
+    bytes[60] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    assert_eq!(LogView::open(dir.path()).map(drop).expect_err("damage").code(), "log-corrupt");
 }
 
 #[test]

@@ -66,6 +66,14 @@ impl DeadLetterReader {
         Ok(Self { objects: objects::open(location)? })
     }
 
+    /// Opens a location to read from: a directory that does not exist has no dead letters, and is not created.
+    ///
+    /// # Errors
+    /// As [`crate::Store::open`].
+    pub fn open_existing(location: &str) -> Result<Self> {
+        Ok(Self { objects: objects::open_existing(location)? })
+    }
+
     pub(crate) fn with_objects(objects: Arc<dyn Objects>) -> Self {
         Self { objects }
     }

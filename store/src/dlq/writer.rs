@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conveyor_model::dead_letter::{DeadLetterContext, DeadLetters, DeadRows};
 use conveyor_model::manifest::StagedRef;
-use conveyor_model::{Clock, Epoch, Error, Result};
+use conveyor_model::{Clock, Epoch, Error, Kind, Result};
 
 use super::file;
 use super::group::{Group, GroupKey};
@@ -34,6 +34,8 @@ struct Staged {
     sequence: u64,
     rows: u64,
     bytes: u64,
+    /// The epoch that its rows name; none while it was full before the number was known.
+    epoch: Option<Epoch>,
     /// What is not in the store yet.
     unsent: Option<Bytes>,
 }
@@ -95,25 +97,52 @@ impl Writer {
         Ok(())
     }
 
+    /// A name for a staged file that no other has, and the number in it.
+    fn fresh_name(&self) -> (String, u64) {
+        let sequence = FILES.fetch_add(1, Ordering::Relaxed);
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        let DeadLetterContext { pipeline, incarnation, task, .. } = &self.context;
+        (paths::dlq_staged(pipeline, *incarnation, *task, sequence, &random), sequence)
+    }
+
+    /// Writes files anew that name no epoch, or one that was given up: readers of the plain Parquet files look there.
+    async fn number(&mut self, epoch: Epoch) -> Result<()> {
+        for at in 0..self.staged.len() {
+            if self.staged[at].epoch == Some(epoch) {
+                continue;
+            }
+            let old = self.staged[at].key.clone();
+            let place = format!("{}/{old}", self.objects.location());
+            let bytes = self.objects.get(&old).await?.ok_or_else(|| {
+                Error::new(Kind::Corrupt, "dead-letters-lost", "a staged file of dead letters is gone")
+                    .in_split(&place)
+            })?;
+            let encoded = tokio::task::spawn_blocking(move || {
+                file::encode(&file::decode_letters(&place, bytes, epoch, None)?, schema())
+            });
+            let bytes = encoded.await.map_err(stopped)??;
+            let (key, _) = self.fresh_name();
+            objects::create_same(self.objects.as_ref(), &key, bytes.clone()).await?;
+            let staged = &mut self.staged[at];
+            (staged.key, staged.bytes, staged.epoch) = (key, bytes.len() as u64, Some(epoch));
+            self.objects.delete(&old).await?;
+        }
+        Ok(())
+    }
+
     /// Turns all rows in memory into files and sends them. What could not be sent stays and is sent by the next call.
     async fn flush(&mut self, epoch: Option<Epoch>) -> Result<()> {
         while let Some((key, group)) = self.groups.pop_first() {
             self.in_doubt = true;
-            let sequence = FILES.fetch_add(1, Ordering::Relaxed);
-            let random = uuid::Uuid::new_v4().simple().to_string();
-            let DeadLetterContext { pipeline, incarnation, task, .. } = &self.context;
-            let name = paths::dlq_staged(pipeline, *incarnation, *task, sequence, &random);
+            let (name, sequence) = self.fresh_name();
             let (context, of, rows) = (self.context.clone(), key.clone(), group.rows() as u64);
             let encoded = tokio::task::spawn_blocking(move || {
                 let batch = group.finish(&of, &context, epoch.map(|e| e.0))?;
                 file::encode(&[batch], schema())
             });
-            let stopped = |e| {
-                Error::runtime("store-stopped", "the process stops while dead letters are written").because(e)
-            };
             let bytes = encoded.await.map_err(stopped)??;
             let (length, unsent) = (bytes.len() as u64, Some(bytes));
-            self.staged.push(Staged { key: name, group: key, sequence, rows, bytes: length, unsent });
+            self.staged.push(Staged { key: name, group: key, sequence, rows, bytes: length, epoch, unsent });
             self.in_doubt = false;
         }
         for file in &mut self.staged {
@@ -126,6 +155,10 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+fn stopped(e: tokio::task::JoinError) -> Error {
+    Error::runtime("store-stopped", "the process stops while dead letters are written").because(e)
 }
 
 #[async_trait]
@@ -163,6 +196,7 @@ impl DeadLetters for Writer {
     async fn stage(&mut self, epoch: Epoch) -> Result<Vec<StagedRef>> {
         self.check()?;
         self.flush(Some(epoch)).await?;
+        self.number(epoch).await?;
         let DeadLetterContext { pipeline, incarnation, task, .. } = &self.context;
         let name = |file: Staged| {
             let folder = paths::dlq_folder(pipeline, &file.group.operator, &file.group.date);

@@ -28,6 +28,12 @@ impl Local {
         Ok(Self { root, location: location.trim_end_matches('/').to_owned() })
     }
 
+    /// A directory that is not created: what is not there has no objects.
+    pub(crate) fn existing(root: &Path, location: &str) -> Self {
+        let real = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+        Self { root: real, location: location.trim_end_matches('/').to_owned() }
+    }
+
     fn path(&self, key: &str) -> PathBuf {
         self.root.join(key)
     }

@@ -3,6 +3,7 @@
 mod local;
 mod remote;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -42,13 +43,25 @@ pub(crate) trait Objects: Send + Sync {
 
 /// Opens a directory (created if it does not exist) or an object-store URL.
 pub(crate) fn open(location: &str) -> Result<Arc<dyn Objects>> {
-    if let Some(path) = location.strip_prefix("file://") {
-        return Ok(Arc::new(Local::open(path.as_ref(), location)?));
+    match local_path(location) {
+        Some(path) => Ok(Arc::new(Local::open(path, location)?)),
+        None => Ok(Arc::new(Remote::open(location)?)),
     }
-    if location.contains("://") {
-        return Ok(Arc::new(Remote::open(location)?));
+}
+
+/// Opens a directory or an object-store URL. A directory that does not exist is not created, and has no objects.
+pub(crate) fn open_existing(location: &str) -> Result<Arc<dyn Objects>> {
+    match local_path(location) {
+        Some(path) => Ok(Arc::new(Local::existing(path, location))),
+        None => Ok(Arc::new(Remote::open(location)?)),
     }
-    Ok(Arc::new(Local::open(location.as_ref(), location)?))
+}
+
+fn local_path(location: &str) -> Option<&Path> {
+    match location.strip_prefix("file://") {
+        Some(path) => Some(Path::new(path)),
+        None => (!location.contains("://")).then(|| Path::new(location)),
+    }
 }
 
 /// Writes an object of this name and content, create-if-absent. The same content again is fine: an answer that was lost

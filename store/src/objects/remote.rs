@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use conveyor_model::{Error, Kind, Result};
+use conveyor_model::{Error, Kind, Result, cause};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
@@ -29,8 +29,10 @@ impl Remote {
         let options = std::env::vars()
             .map(|(k, v)| (k.to_ascii_lowercase(), v))
             .filter(|(k, _)| ["aws_", "google_", "azure_"].iter().any(|cloud| k.starts_with(cloud)));
-        let (store, prefix) =
-            object_store::parse_url_opts(&url, options).map_err(|e| bad().because(e).help(help))?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let options = options.chain(plain_on_loopback(variable)).chain(nobody(variable));
+        // The parser's message may quote a setting; the location is all that it could tell.
+        let (store, prefix) = object_store::parse_url_opts(&url, options).map_err(|_| bad().help(help))?;
         Ok(Self { store: Arc::from(store), prefix, location: location.trim_end_matches('/').to_owned() })
     }
 
@@ -49,18 +51,47 @@ impl Remote {
 
     fn failure(&self, what: &str, key: &str, cause: object_store::Error) -> Error {
         use object_store::Error as E;
-        let (kind, code) = match cause {
+        let refused = match &cause {
             E::PermissionDenied { .. }
             | E::Unauthenticated { .. }
+            | E::NotFound { .. }
             | E::NotSupported { .. }
-            | E::InvalidPath { .. } => (Kind::BadInput, "store-refused"),
-            _ => (Kind::Unavailable, "store-unavailable"),
+            | E::InvalidPath { .. } => true,
+            other => cause::status(other).is_some_and(|s| (300..500).contains(&s) && !matches!(s, 408 | 429)),
+        };
+        let (kind, code) = match refused {
+            true => (Kind::BadInput, "store-refused"),
+            false => (Kind::Unavailable, "store-unavailable"),
         };
         Error::new(kind, code, format!("could not {what}"))
-            .because(cause)
+            .because(cause::shown(&cause))
             .in_split(format!("{}/{key}", self.location))
             .help("check the location, its credentials and the network")
     }
+}
+
+/// Plain http is for servers on this machine, where it needs no leave; elsewhere `AWS_ALLOW_HTTP` and its like give it.
+fn plain_on_loopback(variable: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    let endpoints =
+        ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "GOOGLE_BASE_URL", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"];
+    let plain =
+        endpoints.into_iter().filter_map(variable).filter_map(|e| Url::parse(&e).ok()).any(|endpoint| {
+            let here = match endpoint.host() {
+                Some(url::Host::Domain(name)) => name == "localhost",
+                Some(url::Host::Ipv4(address)) => address.is_loopback(),
+                Some(url::Host::Ipv6(address)) => address.is_loopback(),
+                None => false,
+            };
+            endpoint.scheme() == "http" && here
+        });
+    plain.then(|| ("allow_http".to_owned(), "true".to_owned()))
+}
+
+/// Without an account of some kind Google's client asks for the machine's when it writes, also where nothing is signed.
+fn nobody(variable: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
+    let account = r#"{"disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#;
+    let skips = variable("GOOGLE_SKIP_SIGNATURE").is_some_and(|v| v == "true");
+    skips.then(|| ("google_service_account_key".to_owned(), account.to_owned()))
 }
 
 #[async_trait]
@@ -144,5 +175,19 @@ impl Objects for Remote {
 
     fn location(&self) -> &str {
         &self.location
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_on_loopback;
+
+    #[test]
+    fn plain_http_needs_leave_unless_the_server_is_on_this_machine() {
+        let with = |value: &'static str| {
+            plain_on_loopback(|name| (name == "AWS_ENDPOINT_URL").then(|| value.to_owned())).is_some()
+        };
+        assert!(with("http://127.0.0.1:9000") && with("http://localhost:9000") && with("http://[::1]:9000"));
+        assert!(!with("https://127.0.0.1:9000") && !with("http://storage.example:9000") && !with(""));
     }
 }

@@ -1,4 +1,4 @@
-//! An object that is being written.
+//! An object while it is written: a local file, or an upload.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,11 +6,34 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use conveyor_model::{Error, Kind, Result};
-use object_store::WriteMultipart;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use tokio::io::AsyncWriteExt;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{PARTS, aside};
-use crate::file::store::{io_error, store_error};
+use super::store::{Store, io_error, store_error};
+use super::target::aside;
+
+/// Bytes of a part of an upload; what is smaller is sent whole, in one request.
+const PART: usize = 8 << 20;
+/// Parts of an upload in flight.
+const PARTS: usize = 4;
+
+/// Starts an upload: one request if it turns out small, parts otherwise.
+pub(crate) fn upload(store: &Store, path: Path) -> BufWriter {
+    BufWriter::with_capacity(store.objects.clone(), path, PART).with_max_concurrency(PARTS)
+}
+
+/// Ends an upload: the object appears, whole.
+///
+/// # Errors
+/// What the store says.
+pub(crate) async fn complete(upload: &mut BufWriter, url: &str) -> Result<()> {
+    upload.shutdown().await.map_err(|e| match e.downcast::<object_store::Error>() {
+        Ok(e) => store_error(e, url),
+        Err(e) => io_error(e, url),
+    })
+}
 
 type Written = (File, Vec<u8>, io::Result<()>);
 
@@ -25,10 +48,10 @@ pub(crate) enum Writer {
         /// Its path.
         path: PathBuf,
     },
-    /// An upload in parts.
+    /// An upload: one request if it is small, parts otherwise.
     Remote {
         /// The upload.
-        upload: WriteMultipart,
+        upload: Box<BufWriter>,
         /// Its URL.
         url: Arc<str>,
     },
@@ -52,10 +75,7 @@ impl Writer {
                 Ok(())
             }
             Writer::Remote { upload, url } => {
-                upload.wait_for_capacity(PARTS).await.map_err(|e| store_error(e, url))?;
-                upload.write(bytes);
-                bytes.clear();
-                Ok(())
+                upload.put(std::mem::take(bytes).into()).await.map_err(|e| store_error(e, url))
             }
         }
     }
@@ -74,10 +94,12 @@ impl Writer {
                 fail::fail_point!("file-stage-after-sync");
                 Ok(())
             }
-            Writer::Remote { upload, url } => match upload.finish().await {
-                Ok(_) => Ok(()),
-                Err(e) => Err(store_error(e, &url)),
-            },
+            Writer::Remote { mut upload, url } => {
+                fail::fail_point!("file-stage-before-sync");
+                complete(&mut upload, &url).await?;
+                fail::fail_point!("file-stage-after-sync");
+                Ok(())
+            }
         }
     }
 }

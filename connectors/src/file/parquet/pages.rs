@@ -21,7 +21,11 @@ struct Page {
 ///
 /// # Errors
 /// How large a page would become that is larger than [`PAGE_BYTES`].
-pub(super) fn check(mut bytes: &[u8], gzip: bool) -> Result<(), u64> {
+pub(super) fn check(bytes: &[u8], gzip: bool) -> Result<(), u64> {
+    check_up_to(PAGE_BYTES, bytes, gzip)
+}
+
+fn check_up_to(most: u64, mut bytes: &[u8], gzip: bool) -> Result<(), u64> {
     while !bytes.is_empty() {
         let mut header = Thrift(bytes);
         let Some(page) = header.page() else { return Ok(()) };
@@ -32,14 +36,14 @@ pub(super) fn check(mut bytes: &[u8], gzip: bool) -> Result<(), u64> {
         let length = usize::try_from(compressed).unwrap_or(usize::MAX).min(body.len());
         let (body, rest) = body.split_at(length);
         let claimed = u64::try_from(uncompressed).unwrap_or(0);
-        if claimed > PAGE_BYTES {
+        if claimed > most {
             return Err(claimed);
         }
         // A small page cannot become too large whatever it holds.
-        if gzip && body.len() as u64 * DEFLATE_RATIO > PAGE_BYTES {
+        if gzip && body.len() as u64 * DEFLATE_RATIO > most {
             let decoder = flate2::read::MultiGzDecoder::new(body);
-            let unpacked = std::io::copy(&mut decoder.take(PAGE_BYTES + 1), &mut std::io::sink());
-            if let Some(unpacked) = unpacked.ok().filter(|unpacked| *unpacked > PAGE_BYTES) {
+            let unpacked = std::io::copy(&mut decoder.take(most + 1), &mut std::io::sink());
+            if let Some(unpacked) = unpacked.ok().filter(|unpacked| *unpacked > most) {
                 return Err(unpacked);
             }
         }
@@ -180,11 +184,11 @@ mod tests {
     fn gzip_is_unpacked_as_far_as_the_limit() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let zeros = vec![0; 1 << 20];
-        for _ in 0..=PAGE_BYTES >> 20 {
+        for _ in 0..3 {
             gzip.write_all(&zeros).unwrap();
         }
         let bomb = page(10, &gzip.finish().unwrap());
-        assert_eq!(check(&bomb, true), Err(PAGE_BYTES + 1));
-        assert_eq!(check(&bomb, false), Ok(()), "other codecs keep to what the header says");
+        assert_eq!(check_up_to(1 << 20, &bomb, true), Err((1 << 20) + 1));
+        assert_eq!(check_up_to(1 << 20, &bomb, false), Ok(()), "other codecs keep to what the header says");
     }
 }

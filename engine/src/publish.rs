@@ -17,6 +17,9 @@ use crate::task::Backoff;
 /// Applies committed epochs to all targets of a pipeline.
 pub(crate) struct Publisher {
     dlq: Arc<dyn DeadLetterQueue>,
+    incarnation: Incarnation,
+    /// What older incarnations left among the staged dead letters was deleted.
+    swept: bool,
     sinks: Vec<Target>,
 }
 
@@ -91,7 +94,7 @@ impl Publisher {
             let (node, name) = (node.name.clone(), sink.name.clone());
             targets.push(Target { node, name, retry: sink.retry, committer });
         }
-        Ok(Self { dlq: dlq.clone(), sinks: targets })
+        Ok(Self { dlq: dlq.clone(), incarnation: start.incarnation, swept: false, sinks: targets })
     }
 
     /// Refuses to run against a target that is ahead of the `newest` epoch that we can have published: a restored backup, or
@@ -160,6 +163,22 @@ impl Publisher {
             }
             pass(failpoints::PUBLISH_SINK_AFTER)?;
         }
+        self.sweep(manifest).await;
         pass(failpoints::PUBLISHED)
+    }
+
+    /// Deletes dead letters that were staged and never committed. Epochs are committed and published in order: once one of
+    /// this incarnation is published, none of an older one is waited for, and the last epoch of all leaves nothing of our
+    /// own to wait for either.
+    async fn sweep(&mut self, manifest: &Manifest) {
+        let ours = manifest.incarnation == self.incarnation;
+        if !ours || (self.swept && !manifest.finished) {
+            return;
+        }
+        self.swept = true;
+        let current = Incarnation(self.incarnation.0 + u64::from(manifest.finished));
+        if let Err(error) = self.dlq.sweep(&manifest.pipeline, current).await {
+            tracing::warn!(%error, "staged dead letters of earlier runs could not be deleted; the next run will");
+        }
     }
 }

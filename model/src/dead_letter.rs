@@ -121,4 +121,11 @@ pub trait DeadLetterQueue: Send + Sync {
     /// # Errors
     /// When the object store does not answer or a staged object is gone.
     async fn publish(&self, epoch: Epoch, staged: &[StagedRef]) -> Result<()>;
+
+    /// Deletes what incarnations before `current` staged and never committed. Only once every committed epoch that may
+    /// name some of it has been published.
+    ///
+    /// # Errors
+    /// When the object store does not answer; the next call tries again.
+    async fn sweep(&self, pipeline: &PipelineId, current: Incarnation) -> Result<()>;
 }

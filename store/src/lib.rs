@@ -27,4 +27,6 @@ pub const FAILPOINTS: &[&str] = &[
     "store-before-delete",
     "store-before-dlq-flush",
     "store-after-dlq-flush",
+    "store-before-dlq-sweep",
+    "store-after-dlq-sweep",
 ];

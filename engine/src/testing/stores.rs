@@ -240,9 +240,20 @@ impl DeadLetterQueue for MemoryDlq {
 
     async fn publish(&self, _epoch: Epoch, staged: &[StagedRef]) -> Result<()> {
         for file in staged {
+            if self.published.lock().contains_key(&file.publish) {
+                continue;
+            }
             let letters = self.staged.lock().get(&file.staged).cloned().expect("published files were staged");
             self.published.lock().insert(file.publish.clone(), letters);
         }
+        Ok(())
+    }
+
+    async fn sweep(&self, _pipeline: &PipelineId, current: Incarnation) -> Result<()> {
+        let before = |name: &str| {
+            name.split('-').next().and_then(|i| i.parse().ok()).is_some_and(|i: u64| i < current.0)
+        };
+        self.staged.lock().retain(|name, _| !before(name));
         Ok(())
     }
 }

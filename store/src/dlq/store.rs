@@ -49,20 +49,6 @@ impl DeadLetterStore {
     pub fn reader(&self) -> DeadLetterReader {
         DeadLetterReader::with_objects(self.objects.clone())
     }
-
-    /// Deletes what incarnations before `current` staged and never committed. Only after the committed epoch has been
-    /// published: what it names and is still staged would be lost otherwise.
-    ///
-    /// # Errors
-    /// If the store does not answer; the next call tries again.
-    pub async fn sweep(&self, pipeline: &PipelineId, current: Incarnation) -> Result<()> {
-        for (key, _) in self.objects.list(&paths::dlq_staging(pipeline)).await? {
-            if paths::staged_incarnation(&key).is_some_and(|i| i < current) {
-                self.objects.delete(&key).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -76,6 +62,17 @@ impl DeadLetterQueue for DeadLetterStore {
         let each = futures::stream::iter(staged.iter().map(Ok));
         let objects = self.objects.as_ref();
         each.try_for_each_concurrent(AT_ONCE, |file| publish(objects, epoch, file)).await
+    }
+
+    async fn sweep(&self, pipeline: &PipelineId, current: Incarnation) -> Result<()> {
+        fail::fail_point!("store-before-dlq-sweep");
+        for (key, _) in self.objects.list(&paths::dlq_staging(pipeline)).await? {
+            if paths::staged_incarnation(&key).is_some_and(|i| i < current) {
+                self.objects.delete(&key).await?;
+            }
+        }
+        fail::fail_point!("store-after-dlq-sweep");
+        Ok(())
     }
 }
 

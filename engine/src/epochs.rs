@@ -22,6 +22,7 @@ use crate::failpoints::{self, pass};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::restore;
+use crate::task::shares::add_codes;
 use crate::task::{Backoff, Progress, Shared, TaskEvent};
 pub(crate) use tasks::Tasks;
 
@@ -77,12 +78,16 @@ pub(crate) struct State {
     cut_short: bool,
     /// Rows sent by edge, from the acks of the epoch under way.
     sent: BTreeMap<TaskId, Vec<(usize, u64)>>,
+    /// Dead letters by code, from the same acks.
+    codes: BTreeMap<TaskId, BTreeMap<String, u64>>,
     begun_us: u64,
     deadline: Option<Instant>,
     paused: Option<Error>,
     /// The last epoch is committed.
     done: bool,
     pub(crate) epochs: u64,
+    /// Dead letters committed by this run, by code.
+    pub(crate) dead_letters: BTreeMap<String, u64>,
 }
 
 impl State {
@@ -131,9 +136,10 @@ impl Driver {
 
     async fn on_task(&mut self, event: TaskEvent) -> Result<()> {
         match event {
-            TaskEvent::Ack { epoch, ack, sent } => {
+            TaskEvent::Ack { epoch, ack, sent, codes } => {
                 if self.coordinator.collecting() == Some(epoch) {
                     self.state.sent.insert(ack.task, sent);
+                    self.state.codes.insert(ack.task, codes);
                 }
                 self.feed(Event::Ack(epoch, ack)).await
             }
@@ -194,6 +200,7 @@ impl Driver {
             }
             Action::Inject(epoch) => {
                 self.state.sent.clear();
+                self.state.codes.clear();
                 self.state.begun_us = self.shared.now_us();
                 self.state.deadline = Some(Instant::now() + self.shared.config.epoch_timeout);
                 self.progress.send_modify(|p| p.inject = epoch);
@@ -288,6 +295,7 @@ impl Driver {
         for task in &manifest.tasks {
             self.counters.entry(task.node.clone()).or_default().add(&task.ack.counters);
         }
+        self.state.codes.values().for_each(|codes| add_codes(&mut self.state.dead_letters, codes));
         self.watermark = manifest.watermark;
         self.state.epochs += 1;
         self.metrics.epoch().committed(epoch.0, self.state.begun_us, self.shared.now_us());

@@ -8,6 +8,8 @@ use conveyor_model::{NodeId, RowCounters, TaskId, Watermark};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
+use crate::task::shares::add_codes;
+
 /// Marks a number that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -216,16 +218,8 @@ impl NodeMetrics {
         self.bytes.fetch_add(*bytes, Relaxed);
     }
 
-    pub(crate) fn reject<'a>(&self, codes: impl Iterator<Item = &'a str>) {
-        let mut rejected = self.rejected.lock();
-        for code in codes {
-            match rejected.get_mut(code) {
-                Some(n) => *n += 1,
-                None => {
-                    rejected.insert(code.to_owned(), 1);
-                }
-            }
-        }
+    pub(crate) fn reject(&self, codes: &BTreeMap<String, u64>) {
+        add_codes(&mut self.rejected.lock(), codes);
     }
 
     pub(crate) fn watermark(&self, task: TaskId, watermark: Watermark) {

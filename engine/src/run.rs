@@ -72,15 +72,13 @@ impl Run {
         let stop = shutdown.stop.clone();
         let prepared = stop.run_until_cancelled(self.prepare(start, publisher, &compute, refresh)).await;
         let Some(prepared) = prepared else {
-            return Ok(self.summary(started_us, false, false, 0, &BTreeMap::new(), &BTreeMap::new()));
+            return Ok(self.summary(started_us, None));
         };
         let mut driver = prepared?;
         let end = stop.run_until_cancelled(driver.drive(shutdown.drain)).await;
         driver.tasks.stop().await;
-        let Driver { counters, totals, .. } = &driver;
-        let summary = |finished, drained| {
-            self.summary(started_us, finished, drained, driver.state.epochs, counters, totals)
-        };
+        let summary =
+            |finished, drained| Summary { finished, drained, ..self.summary(started_us, Some(&driver)) };
         match end {
             None => Ok(summary(false, false)),
             Some(Ok(End::Finished)) => Ok(summary(true, false)),
@@ -181,36 +179,25 @@ impl Run {
         }
     }
 
-    fn summary(
-        &self,
-        started_us: u64,
-        finished: bool,
-        drained: bool,
-        epochs: u64,
-        counters: &BTreeMap<String, RowCounters>,
-        totals: &BTreeMap<String, RowCounters>,
-    ) -> Summary {
+    /// What a run has committed that neither finished nor was drained.
+    fn summary(&self, started_us: u64, driver: Option<&Driver>) -> Summary {
         let now_us = self.components.clock.monotonic_us();
         self.metrics.set_now(now_us);
-        let of = |all: &BTreeMap<String, RowCounters>, name: &str| all.get(name).copied().unwrap_or_default();
+        let of = |all: Option<&BTreeMap<String, RowCounters>>, name: &str| {
+            all.and_then(|all| all.get(name)).copied().unwrap_or_default()
+        };
         let nodes = self.plan.nodes.iter().map(|node| NodeSummary {
             name: node.name.clone(),
             kind: self.metrics.node(node.id).kind(),
-            counters: of(counters, &node.name),
-            totals: of(totals, &node.name),
+            counters: of(driver.map(|d| &d.counters), &node.name),
+            totals: of(driver.map(|d| &d.totals), &node.name),
         });
-        let mut by_code = BTreeMap::new();
-        for node in self.metrics.snapshot().nodes {
-            for (code, n) in node.rejected {
-                *by_code.entry(code).or_insert(0) += n;
-            }
-        }
         Summary {
-            finished,
-            drained,
-            epochs,
+            finished: false,
+            drained: false,
+            epochs: driver.map_or(0, |d| d.state.epochs),
             nodes: nodes.collect(),
-            dead_letters_by_code: by_code,
+            dead_letters_by_code: driver.map(|d| d.state.dead_letters.clone()).unwrap_or_default(),
             elapsed: Duration::from_micros(now_us.saturating_sub(started_us)),
         }
     }

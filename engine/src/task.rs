@@ -43,8 +43,9 @@ pub(crate) struct Progress {
 /// What a task tells the control loop.
 #[derive(Debug)]
 pub(crate) enum TaskEvent {
-    /// Its part of an epoch is durable. `sent` counts rows by edge since the last committed epoch.
-    Ack { epoch: Epoch, ack: Box<TaskAck>, sent: Vec<(usize, u64)> },
+    /// Its part of an epoch is durable. `sent` counts rows by edge since the last committed epoch, `codes` dead letters by
+    /// code.
+    Ack { epoch: Epoch, ack: Box<TaskAck>, sent: Vec<(usize, u64)>, codes: BTreeMap<String, u64> },
     /// It could not make its part durable; the next epoch takes the rows along.
     Refused { epoch: Epoch, task: TaskId, why: String },
     /// A source task has ended; `whole` says that nothing was left to read.

@@ -1,5 +1,6 @@
 //! A task's way to the dead letters: counts them, watches their share, or stops the pipeline where none are wanted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -7,6 +8,7 @@ use conveyor_model::dead_letter::{DeadLetters, DeadRows, Rejected, RowError};
 use conveyor_model::manifest::StagedRef;
 use conveyor_model::{Batch, Epoch, Error, Result};
 
+use super::shares::add_codes;
 use super::{Shared, TaskEvent};
 use crate::event_time::times;
 use crate::metrics::NodeMetrics;
@@ -20,12 +22,14 @@ pub(crate) struct DeadBox {
     writer: Box<dyn DeadLetters>,
     shared: Arc<Shared>,
     metrics: Arc<NodeMetrics>,
+    /// Rows since the last barrier, by code.
+    codes: BTreeMap<String, u64>,
 }
 
 impl DeadBox {
     /// Joins a writer with what watches it.
     pub(crate) fn new(writer: Box<dyn DeadLetters>, shared: Arc<Shared>, metrics: Arc<NodeMetrics>) -> Self {
-        Self { writer, shared, metrics }
+        Self { writer, shared, metrics, codes: BTreeMap::new() }
     }
 
     /// Takes rows that failed in a step; returns how many.
@@ -39,7 +43,7 @@ impl DeadBox {
             return Err(refuse(step, first, &show(&rows), &rows.origin().get(0)));
         }
         let event_times = self.event_times(&rows);
-        self.metrics.reject(errors.iter().map(|e| e.code.as_ref()));
+        self.count(errors.iter());
         let sample = format!("{}: {}", first.code, first.message);
         self.put(step, DeadRows::Typed { rows, errors }, event_times, sample).await
     }
@@ -54,9 +58,22 @@ impl DeadBox {
             let text = String::from_utf8_lossy(&first.bytes);
             return Err(refuse(step, &first.error, &shorten(&text), &first.row));
         }
-        self.metrics.reject(rejected.iter().map(|r| r.error.code.as_ref()));
+        self.count(rejected.iter().map(|r| &r.error));
         let sample = format!("{}: {}", first.error.code, first.error.message);
         self.put(step, DeadRows::Raw(rejected), None, sample).await
+    }
+
+    fn count<'a>(&mut self, errors: impl Iterator<Item = &'a RowError>) {
+        let mut codes: BTreeMap<&str, u64> = BTreeMap::new();
+        errors.for_each(|e| *codes.entry(e.code.as_ref()).or_insert(0) += 1);
+        let codes = codes.into_iter().map(|(code, n)| (code.to_owned(), n)).collect();
+        self.metrics.reject(&codes);
+        add_codes(&mut self.codes, &codes);
+    }
+
+    /// Dead letters since the last call, by code.
+    pub(crate) fn take_codes(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.codes)
     }
 
     async fn put(

@@ -2,7 +2,7 @@
 //!
 //! An ack is cumulative: an aborted epoch's rows are in the next ack. Only a commit makes the task forget.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use conveyor_model::manifest::StagedRef;
 use conveyor_model::{Epoch, RowCounters};
@@ -20,6 +20,8 @@ pub(crate) struct Share {
     pub(crate) sent: Vec<(usize, u64)>,
     /// Bytes that count against the budget of uncommitted ones.
     pub(crate) uncommitted: u64,
+    /// Dead letters by code.
+    pub(crate) codes: BTreeMap<String, u64>,
 }
 
 impl Share {
@@ -28,10 +30,23 @@ impl Share {
         self.staged.extend(other.staged.iter().cloned());
         self.dead_letters.extend(other.dead_letters.iter().cloned());
         self.uncommitted += other.uncommitted;
+        add_codes(&mut self.codes, &other.codes);
         for &(edge, rows) in &other.sent {
             match self.sent.iter_mut().find(|(e, _)| *e == edge) {
                 Some((_, sum)) => *sum += rows,
                 None => self.sent.push((edge, rows)),
+            }
+        }
+    }
+}
+
+/// Adds dead letters by code.
+pub(crate) fn add_codes(sum: &mut BTreeMap<String, u64>, more: &BTreeMap<String, u64>) {
+    for (code, n) in more {
+        match sum.get_mut(code) {
+            Some(sum) => *sum += n,
+            None => {
+                sum.insert(code.clone(), *n);
             }
         }
     }

@@ -12,7 +12,7 @@ use conveyor_model::{Batch, Epoch, Error, Frame, Kind, Positions, Result, RowCou
 use tokio::sync::watch;
 
 use super::dead::DeadBox;
-use super::shares::Shares;
+use super::shares::{Shares, add_codes};
 use super::sink::Output;
 use super::{Backoff, Progress, Shared, TaskEvent};
 use crate::chain::{Chain, Flow};
@@ -263,8 +263,14 @@ impl Worker {
             watermark,
             finished: self.ended,
         };
-        let upload =
-            Upload { shared: self.shared.clone(), epoch, ack, sent: share.sent, name: self.name.clone() };
+        let upload = Upload {
+            shared: self.shared.clone(),
+            epoch,
+            ack,
+            sent: share.sent,
+            codes: share.codes,
+            name: self.name.clone(),
+        };
         if snapshots.is_empty() {
             upload.acknowledge()
         } else {
@@ -283,6 +289,7 @@ impl Worker {
         pass(failpoints::PREPARE_AFTER)?;
         let dead = self.dead.stage(epoch).await?;
         self.shares.open.dead_letters.extend(dead);
+        add_codes(&mut self.shares.open.codes, &self.dead.take_codes());
         pass(failpoints::DEAD_LETTERS_STAGED)?;
         if let Output::Edges(edges) = &mut self.output {
             for (edge, rows) in edges.take_sent() {
@@ -299,6 +306,7 @@ struct Upload {
     epoch: Epoch,
     ack: TaskAck,
     sent: Vec<(usize, u64)>,
+    codes: BTreeMap<String, u64>,
     name: Arc<str>,
 }
 
@@ -340,7 +348,8 @@ impl Upload {
 
     fn acknowledge(self) -> Result<(), Error> {
         pass(failpoints::ACK_BEFORE)?;
-        self.shared.tell(TaskEvent::Ack { epoch: self.epoch, ack: Box::new(self.ack), sent: self.sent });
+        let Self { epoch, ack, sent, codes, .. } = self;
+        self.shared.tell(TaskEvent::Ack { epoch, ack: Box::new(ack), sent, codes });
         Ok(())
     }
 }

@@ -109,6 +109,27 @@ async fn a_stop_at_once_is_made_good_by_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_committed_is_in_no_counter_of_the_summary() {
+    let bad = |id| id % 10 == 0;
+    let world = World::with(Numbers { splits: 2, rows: 20_000, batch: 100, bad, ..Numbers::default() });
+    let plan = source_to_sink(Mode::Job);
+    let metrics = Arc::new(Metrics::new(&plan.0));
+    let shutdown = Shutdown::default();
+    let (run, ()) = tokio::join!(world.run_watched(&plan.0, shutdown.clone(), metrics.clone()), async {
+        until(&metrics, |s| s.nodes.iter().any(|n| !n.rejected.is_empty())).await;
+        shutdown.stop.cancel();
+    });
+    let stopped = run.unwrap();
+    let counted = |summary: &crate::Summary| {
+        let nodes: u64 = summary.nodes.iter().map(|n| n.counters.dead_letters).sum();
+        assert_eq!(summary.dead_letters_by_code.values().sum::<u64>(), nodes, "{summary:?}");
+        nodes
+    };
+    let rest = world.run(&plan.0).await.unwrap();
+    assert_eq!(counted(&stopped) + counted(&rest), 4000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_dead_letters_pause_the_pipeline_after_a_commit() {
     let bad = |id| id >= 2000;
     let world = World::with(Numbers { splits: 1, rows: 100_000, batch: 100, bad, ..Numbers::default() });

@@ -116,6 +116,7 @@ impl Node {
             dlq: Arc::new(dlq),
             clock,
             secrets: Arc::new(EnvSecrets),
+            seed: None,
         })
     }
 

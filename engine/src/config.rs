@@ -8,7 +8,7 @@ use conveyor_model::batch::BATCH_ROWS;
 use conveyor_model::connector::Registry;
 use conveyor_model::dead_letter::DeadLetterQueue;
 use conveyor_model::log::Log;
-use conveyor_model::manifest::Manifests;
+use conveyor_model::manifest::{Manifest, Manifests};
 use conveyor_model::secret::Secrets;
 use conveyor_model::state::StateStore;
 use conveyor_model::{Clock, RowCounters};
@@ -31,6 +31,9 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// Secrets.
     pub secrets: Arc<dyn Secrets>,
+    /// An epoch of another pipeline: while this one has no epoch of its own, its `dedupe` steps know the keys that those
+    /// of the same id knew there. A replay of dead letters starts so.
+    pub seed: Option<Arc<Manifest>>,
 }
 
 /// Settings of a run.
@@ -83,7 +86,7 @@ pub struct Summary {
     pub epochs: u64,
     /// Nodes in plan order.
     pub nodes: Vec<NodeSummary>,
-    /// Dead letters of this run by code.
+    /// Dead letters committed by this run, by code.
     pub dead_letters_by_code: BTreeMap<String, u64>,
     /// Time from start to end.
     pub elapsed: Duration,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use conveyor_model::log::{Command, Committed, Log, Outcome, PipelineState};
 use conveyor_model::manifest::Manifest;
 use conveyor_model::plan::{Forget, Plan};
+use conveyor_model::step::Op;
 use conveyor_model::{
     Epoch, Error, Incarnation, Kind, PipelineId, Positions, Result, RowCounters, Watermark, manifest,
 };
@@ -133,7 +134,10 @@ impl Restored {
         components: &Components,
     ) -> Result<Self> {
         let mut all = Self::default();
-        let Some(manifest) = manifest else { return Ok(all) };
+        let Some(manifest) = manifest else {
+            all.seed(plan, components).await?;
+            return Ok(all);
+        };
         let nothing = Forget::default();
         let forget = if manifest.plan_version < version { &plan.forget } else { &nothing };
         for task in manifest.tasks.iter().filter(|t| !forget.sources.contains(&t.node)) {
@@ -154,6 +158,20 @@ impl Restored {
         all.totals = manifest.totals.clone();
         all.watermark = manifest.watermark;
         Ok(all)
+    }
+
+    /// Takes the keys that the `dedupe` steps of another pipeline's epoch knew. Nothing else of it: rows that a step holds
+    /// back, positions and watermarks are that pipeline's own.
+    async fn seed(&mut self, plan: &Plan, components: &Components) -> Result<()> {
+        let Some(seed) = &components.seed else { return Ok(()) };
+        let steps = plan.nodes.iter().flat_map(|n| &n.steps).filter(|s| matches!(s.op, Op::Dedupe(_)));
+        for step in steps {
+            for reference in seed.tasks.iter().filter_map(|t| t.ack.state.get(&step.id)) {
+                let bytes = components.state.get(reference).await.map_err(|e| e.at(&step.name))?;
+                self.snapshots.entry(step.id.clone()).or_default().push(bytes);
+            }
+        }
+        Ok(())
     }
 
     /// Progress of all splits of a source node.

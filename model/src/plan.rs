@@ -294,4 +294,7 @@ pub struct DlqPlan {
     pub max_retries: u32,
     /// Share of rows (0 to 1) over a minute above which the pipeline stops.
     pub max_ratio: f64,
+    /// Whether columns that no later step or sink needs are read and kept nevertheless, so that dead letters hold them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole_rows: bool,
 }

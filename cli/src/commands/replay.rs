@@ -4,7 +4,7 @@
 //! run to its last epoch, letters recorded as replayed, plan deleted. A crash anywhere is made good by the next call,
 //! which first finishes what it finds in the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,10 +13,11 @@ use arrow::datatypes::Int64Type;
 use conveyor_engine::{Config, Metrics, Shutdown};
 use conveyor_model::connector::Registry;
 use conveyor_model::log::{Command, Outcome};
+use conveyor_model::manifest::{Manifest, Manifests};
 use conveyor_model::plan::Plan;
 use conveyor_model::{Epoch, Error, PipelineId, Result};
 use conveyor_store::DeadLetterReader;
-use conveyor_store::dlq::{LetterId, schema};
+use conveyor_store::dlq::{LetterId, retype, schema};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -98,6 +99,9 @@ impl Replay<'_> {
         for ((operator, raw), letters) in groups {
             let rows: usize = letters.iter().map(RecordBatch::num_rows).sum();
             let entry = Entry::find(self.plan, &operator, raw)?;
+            if !raw {
+                self.check_columns(&entry, &operator, &letters)?;
+            }
             if dry_run {
                 eprintln!("{}: {rows} dead letters would re-enter at {operator}", self.plan.pipeline);
                 continue;
@@ -144,6 +148,47 @@ impl Replay<'_> {
             }
         }
         Ok(groups)
+    }
+
+    /// Refuses letters that lack a column which their step's rows have today: columns that nothing needed were not read when
+    /// these rows failed, and null in their place would be wrong data.
+    fn check_columns(&self, entry: &Entry, operator: &str, letters: &[RecordBatch]) -> Result<()> {
+        let (mut lacking, mut few, mut all) = (BTreeSet::new(), 0, 0);
+        for batch in letters.iter().filter(|b| b.num_rows() > 0) {
+            all += batch.num_rows();
+            let Some(row) = retype(&batch.slice(0, 1))? else { continue };
+            let names = entry.lacking(&row.schema());
+            few += if names.is_empty() { 0 } else { batch.num_rows() };
+            lacking.extend(names);
+        }
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = lacking.iter().map(|name| format!("`{name}`")).collect();
+        let mut help = "replay under a manifest that needs none of them from this step on, or read the source anew. A row \
+                        that fails is kept with the columns that the pipeline had read and not dropped by then: \
+                        `dlq: {wholeRows: true}` reads all of them from the next run on"
+            .to_owned();
+        if self.plan.dlq.whole_rows {
+            help.push_str(
+                "; it also asks for all of them here, so leave it out for this replay if nothing uses them",
+            );
+        }
+        let message = format!(
+            "the step `{operator}` takes the columns {} today, which {few} of its {all} dead letters do not hold",
+            names.join(", ")
+        );
+        Err(Error::bad_input("replay-columns", message).help(help))
+    }
+
+    /// The pipeline's committed epoch, whose keys the replay's `dedupe` steps start from.
+    async fn seed(&self) -> Result<Option<Arc<Manifest>>> {
+        let pipeline = &self.plan.pipeline;
+        let (state, _) = self.node.current(pipeline).await?;
+        match state.committed {
+            Some(committed) => Ok(Some(Arc::new(self.node.store.read(pipeline, &committed.manifest).await?))),
+            None => Ok(None),
+        }
     }
 
     /// Writes the letters down and registers the plan that replays them.
@@ -199,7 +244,8 @@ impl Replay<'_> {
         }
         let mut tried = reader.replayed(&self.plan.pipeline).await?;
         letters.iter().for_each(|id| *tried.entry(id.clone()).or_insert(0) += 1);
-        let components = self.node.components_counting(&plan, self.registry.clone(), tried)?;
+        let mut components = self.node.components_counting(&plan, self.registry.clone(), tried)?;
+        components.seed = self.seed().await?;
         let metrics = Arc::new(Metrics::new(&plan));
         let shown = progress::start(self.global, vec![(id.clone(), metrics.clone())]);
         let shutdown = Shutdown { drain: CancellationToken::new(), stop: CancellationToken::new() };
@@ -221,6 +267,7 @@ impl Replay<'_> {
         reader.record_replayed(&self.plan.pipeline, &id.name, RECORD, &letters).await?;
         let command = Command::DeletePipeline { pipeline: id.clone(), expect_version: state.version };
         match self.node.log.propose(command).await? {
+            Outcome::Done if self.global.quiet => {}
             Outcome::Done => eprintln!("{}", summary::text(id, &end)),
             other => {
                 return Err(Error::runtime(

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::SchemaRef;
-use conveyor_model::plan::{Mode, Node, NodeInput, NodeOutput, Plan, Retry, SourcePlan};
+use arrow::datatypes::{Schema, SchemaRef};
+use conveyor_model::plan::{Mode, Node, NodeInput, NodeOutput, Partition, Plan, Retry, SourcePlan};
 use conveyor_model::predicate::Predicate;
 use conveyor_model::{Error, NodeId, PipelineId, Result};
 
@@ -58,6 +58,14 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Columns that rows have here and that rows of this schema lack.
+    pub fn lacking(&self, rows: &Schema) -> Vec<String> {
+        let names = self.schema.fields().iter().map(|f| f.name());
+        names.filter(|name| rows.field_with_name(name).is_err()).cloned().collect()
+    }
+}
+
 /// Derives the plan of one replay.
 ///
 /// # Errors
@@ -84,6 +92,8 @@ pub fn derive(plan: &Plan, entry: &Entry, id: PipelineId, file: String) -> Resul
     let first = Node {
         input: NodeInput::Source(Box::new(source)),
         steps: at.steps[entry.skip..].to_vec(),
+        // One subtask reads the letters, so it must know the keys of all subtasks where the node de-duplicates.
+        parallelism: 1,
         ..at.clone()
     };
     let mut derived = below(plan, first);
@@ -120,6 +130,9 @@ fn below(plan: &Plan, first: Node) -> Plan {
         if let (Some(&from), Some(&to)) = (numbers.get(&edge.from), numbers.get(&edge.to)) {
             let mut edge = edge.clone();
             (edge.from, edge.to) = (from, to);
+            if from == NodeId(0) && edge.partition == Partition::Forward {
+                edge.partition = Partition::RoundRobin;
+            }
             edges.push(edge);
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -150,7 +150,8 @@ impl Source for Letters {
 }
 
 impl Letters {
-    /// Rows that were typed when they failed, in today's columns: those that are new are null.
+    /// Rows that were typed when they failed, in today's columns. A column that they do not hold has no value that could be
+    /// made up for it: null would be wrong data.
     fn typed(&self, letters: &RecordBatch, rows: &[RowRef]) -> Result<Batch> {
         let Some(was) = retype(letters)? else {
             return Err(
@@ -175,14 +176,9 @@ impl Letters {
                     }
                     cast.values
                 }
-                None if field.is_nullable() => new_null_array(field.data_type(), was.num_rows()),
                 None => {
-                    let why = format!(
-                        "the step now needs the column `{}`, which the dead letters do not have",
-                        field.name()
-                    );
-                    return Err(Error::bad_input("replay-column", why)
-                        .help("make it nullable, or purge these letters"));
+                    let why = format!("the dead letters do not hold the column `{}`", field.name());
+                    return Err(Error::bad_input("replay-columns", why).in_split(&self.file));
                 }
             };
             columns.push(column);

@@ -33,7 +33,7 @@ impl PlanBuilder {
             nodes: Vec::new(),
             edges: Vec::new(),
             lookups: BTreeMap::new(),
-            dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 1.0 },
+            dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 1.0, whole_rows: false },
             forget: Forget::default(),
         })
     }
@@ -146,6 +146,7 @@ impl World {
             dlq: self.dlq.clone(),
             clock: Arc::new(SystemClock::new()),
             secrets: Arc::new(NoSecrets),
+            seed: None,
         }
     }
 

@@ -11,7 +11,7 @@ use conveyor_model::step::{Op, Step};
 use conveyor_model::{NodeId, PipelineId};
 
 use super::flow::{Kind, Vertex, consumers};
-use super::needs::{before, narrowed, needed};
+use super::needs::{before, everything, narrowed, needed};
 use super::optimize::Optimized;
 use super::output::{Wrong, output};
 use super::{Catalog, Options};
@@ -29,7 +29,7 @@ pub(crate) fn emit(
     let Optimized { flow, predicates } = optimized;
     let event_time = |s: usize| graph.sources[s].event_time.as_ref().map(|e| e.value.column.clone());
     let mut e = Emitter {
-        needed: needed(&flow, event_time),
+        needed: if graph.dlq.whole_rows { everything(&flow) } else { needed(&flow, event_time) },
         starts: starts(&flow),
         flow: &flow,
         graph,
@@ -137,6 +137,9 @@ impl Emitter<'_> {
     /// Columns that the vertex takes of its input, in the order that all inputs share.
     fn wanted(&self, v: usize, from: usize) -> Vec<String> {
         let wide = &self.flow[from].schema;
+        if self.graph.dlq.whole_rows {
+            return names(wide);
+        }
         let need = before(&self.flow[v].kind, &self.needed[v], wide);
         let mut columns: Vec<String> = names(wide).into_iter().filter(|c| need.contains(c)).collect();
         if columns.is_empty() {

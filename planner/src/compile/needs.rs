@@ -8,6 +8,11 @@ use conveyor_model::step::{Flatten, LookupResult, LookupStep, Op};
 
 use super::flow::{Kind, Vertex};
 
+/// All columns of each vertex's rows: a row that fails later is kept with all that it has.
+pub(crate) fn everything(flow: &[Vertex]) -> Vec<BTreeSet<String>> {
+    flow.iter().map(|v| v.schema.fields().iter().map(|f| f.name().clone()).collect()).collect()
+}
+
 /// Columns of each vertex's rows that are needed after it (for a sink: that it writes).
 pub(crate) fn needed(flow: &[Vertex], event_time: impl Fn(usize) -> Option<String>) -> Vec<BTreeSet<String>> {
     let mut needed: Vec<BTreeSet<String>> = vec![BTreeSet::new(); flow.len()];

@@ -275,5 +275,6 @@ fn dlq(node: Option<&Node>) -> DlqPlan {
         path: node.and_then(|n| text(n, "path")).map(|t| t.value),
         max_retries: max_retries.unwrap_or(DEFAULT_MAX_RETRIES),
         max_ratio: node.and_then(|n| number(n, "maxRatio")).unwrap_or(DEFAULT_MAX_RATIO),
+        whole_rows: node.and_then(|n| boolean(n, "wholeRows")).unwrap_or(false),
     }
 }

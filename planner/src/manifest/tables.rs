@@ -138,6 +138,12 @@ static DLQ: Table = Table {
             Shape::Number { min: 0.0, max: 1.0 },
             "Share of rows over a minute above which the pipeline stops; 0.05 by default.",
         ),
+        key(
+            "wholeRows",
+            Shape::Bool,
+            "Whether columns that no later step or sink needs are read nevertheless, so that dead letters hold them; \
+             `false` by default.",
+        ),
     ],
 };
 

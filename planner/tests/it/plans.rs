@@ -59,6 +59,25 @@ fn source(plan: &Plan) -> (String, String, Vec<String>) {
 }
 
 #[test]
+fn whole_rows_are_read_and_kept_as_far_as_the_steps_hand_them_on() {
+    let steps = "    - filter: distance > 100\n    - cast: {day: int64}\n    - select: [dest]";
+    let whole = |text: &str| format!("{text}\n  dlq: {{wholeRows: true}}\n");
+    let (narrow, wide) = (plan(&pipeline(steps)), plan(&whole(&pipeline(steps))));
+    let columns = |plan: &Plan, step: usize| plan.nodes[0].steps[step].input.fields().len();
+    let NodeInput::Source(source) = &wide.nodes[0].input else { panic!("the first node is the source") };
+    assert_eq!(source.projection.len(), source.full_schema.fields().len());
+    let kinds: Vec<_> = wide.nodes[0].steps.iter().map(|s| s.op.kind()).collect();
+    assert_eq!(kinds, ["cast", "select"], "the source filters");
+    assert_eq!(
+        columns(&wide, 0),
+        source.full_schema.fields().len(),
+        "a value that does not fit is kept with its row"
+    );
+    assert!(columns(&narrow, 0) < columns(&wide, 0));
+    assert_sound(&wide);
+}
+
+#[test]
 fn predicates_and_columns_move_into_the_source() {
     let text = pipeline(
         "    - filter: distance > 100 AND carrier || 'x' = 'AAx'\n    - filter: day = 1\n    - select: [dest]",

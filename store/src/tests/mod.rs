@@ -89,7 +89,7 @@ fn plan() -> Plan {
         nodes: Vec::new(),
         edges: Vec::new(),
         lookups: BTreeMap::new(),
-        dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 0.05 },
+        dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 0.05, whole_rows: false },
         forget: Default::default(),
     }
 }

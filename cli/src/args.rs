@@ -44,9 +44,9 @@ pub struct Files {
     /// Only the pipeline of this name.
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
-    /// Namespace of `--pipeline`.
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
+    /// Only pipelines of this namespace; with `--pipeline`, `default` by default.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// Subtasks a node where the manifest does not say; the number of processors by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub parallelism: Option<u32>,
@@ -115,7 +115,7 @@ pub struct RunArgs {
     /// Forgets positions and state and starts anew. What sinks have published stays.
     #[arg(long)]
     pub reset: bool,
-    /// Form of the closing summary on standard output.
+    /// Form of the closing summary: text goes to standard error, the others to standard output.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,
 }
@@ -233,9 +233,9 @@ pub struct DlqArgs {
     /// The pipeline; all of the data directory by default.
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
-    /// Namespace of `--pipeline`.
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
+    /// Only pipelines of this namespace; with `--pipeline`, `default` by default.
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// Folder or object-store URL of the dead letters, instead of the one in the data directory's plan.
     #[arg(long, value_name = "URL")]
     pub path: Option<String>,
@@ -246,6 +246,9 @@ pub struct DlqArgs {
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,
 }
+
+/// The namespace of a pipeline that is named without one.
+pub const NAMESPACE: &str = "default";
 
 /// Form of what goes to standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,13 +7,15 @@ use conveyor_model::{Error, PipelineId, Result};
 use conveyor_store::DeadLetterReader;
 use conveyor_store::dlq::{DeadLetterFile, schema};
 
-use crate::args::DlqArgs;
+use crate::args::{DlqArgs, NAMESPACE};
 use crate::node::Node;
 
 /// One place with dead letters.
 pub struct Place {
     /// The pipeline asked for; `None` means all that lie there.
     pub pipeline: Option<PipelineId>,
+    /// The namespace asked for.
+    pub namespace: Option<String>,
     /// Reads them.
     pub reader: DeadLetterReader,
 }
@@ -42,6 +44,7 @@ impl Place {
     /// Whether dead letters of `id` are meant.
     pub fn holds(&self, id: &PipelineId) -> bool {
         self.pipeline.as_ref().is_none_or(|p| of_pipeline(id, p))
+            && self.namespace.as_ref().is_none_or(|n| *n == id.namespace)
     }
 }
 
@@ -50,9 +53,15 @@ impl Place {
 /// # Errors
 /// If the data directory or the pipeline is unknown.
 pub async fn places(args: &DlqArgs) -> Result<Vec<Place>> {
-    let wanted = args.pipeline.as_ref().map(|name| PipelineId::new(&args.namespace, name));
+    let namespace = args.namespace.clone();
+    let of = namespace.as_deref().unwrap_or(NAMESPACE);
+    let wanted = args.pipeline.as_ref().map(|name| PipelineId::new(of, name));
     if let Some(path) = &args.path {
-        return Ok(vec![Place { pipeline: wanted, reader: DeadLetterReader::open_existing(path)? }]);
+        return Ok(vec![Place {
+            pipeline: wanted,
+            namespace,
+            reader: DeadLetterReader::open_existing(path)?,
+        }]);
     }
     let unknown = || {
         Error::bad_input("no-data-dir", "there is no data directory with a log")
@@ -63,7 +72,7 @@ pub async fn places(args: &DlqArgs) -> Result<Vec<Place>> {
     for (id, plan) in Node::plans(&args.data).await?.ok_or_else(unknown)? {
         if wanted.as_ref().is_none_or(|w| *w == id) {
             let reader = DeadLetterReader::open_existing(&Node::dlq_location(&args.data, &plan))?;
-            places.push(Place { pipeline: Some(id), reader });
+            places.push(Place { pipeline: Some(id), namespace: namespace.clone(), reader });
         }
     }
     match wanted {

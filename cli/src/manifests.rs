@@ -7,7 +7,7 @@ use conveyor_model::connector::Registry;
 use conveyor_model::{Error, Kind, PipelineId, Result};
 use conveyor_planner::{Catalog, Compiled, Diagnostic, Document, Objects, Options, Severity};
 
-use crate::args::Files;
+use crate::args::{Files, NAMESPACE};
 
 /// Largest manifest file, in bytes. It may hold many documents; the planner's limit for each of them is lower.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -95,15 +95,24 @@ fn choose(objects: &Objects, files: &Files, clean: bool) -> Result<Vec<PipelineI
             return Err(Error::bad_input("no-pipeline", "the manifests hold no object of kind Pipeline")
                 .help("give the file or folder that holds it with -f"));
         }
-        return Ok(all);
+        let Some(namespace) = &files.namespace else { return Ok(all) };
+        let of: Vec<_> = all.iter().filter(|id| id.namespace == *namespace).cloned().collect();
+        if of.is_empty() && clean {
+            return Err(unknown(&format!("no pipeline of namespace {namespace}"), &all));
+        }
+        return Ok(of);
     };
-    let wanted = PipelineId::new(&files.namespace, name);
+    let wanted = PipelineId::new(files.namespace.as_deref().unwrap_or(NAMESPACE), name);
     if all.contains(&wanted) {
         return Ok(vec![wanted]);
     }
+    Err(unknown(&format!("no pipeline {wanted}"), &all))
+}
+
+fn unknown(what: &str, all: &[PipelineId]) -> Error {
     let names: Vec<_> = all.iter().map(PipelineId::to_string).collect();
-    Err(Error::bad_input("unknown-pipeline", format!("the manifests hold no pipeline {wanted}"))
-        .help(format!("they hold: {}", names.join(", "))))
+    Error::bad_input("unknown-pipeline", format!("the manifests hold {what}"))
+        .help(format!("they hold: {}", names.join(", ")))
 }
 
 /// Asks the connectors of one pipeline for schemas. A failure is kept: the planner reports it at the object's place.

@@ -28,6 +28,17 @@ pub fn json(value: &serde_json::Value) -> Result<()> {
     line(&format!("{value:#}"))
 }
 
+/// Writes documents as one JSON array, or as one object a line.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn documents(all: Vec<serde_json::Value>, format: Format) -> Result<()> {
+    if format == Format::Ndjson {
+        return all.iter().try_for_each(|one| line(&one.to_string()));
+    }
+    json(&serde_json::Value::Array(all))
+}
+
 /// Writes rows as a table, as one JSON array, or as one object a line.
 ///
 /// # Errors
@@ -50,5 +61,5 @@ pub fn rows(batches: &[RecordBatch], format: Format) -> Result<()> {
         let mut writer = arrow::json::LineDelimitedWriter::new(&mut bytes);
         writer.write_batches(&all).and_then(|()| writer.finish()).map_err(failed)?;
     }
-    line(String::from_utf8_lossy(&bytes).trim_end())
+    if bytes.is_empty() { Ok(()) } else { line(String::from_utf8_lossy(&bytes).trim_end()) }
 }

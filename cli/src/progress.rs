@@ -18,6 +18,9 @@ const REDRAW: Duration = Duration::from_millis(250);
 /// Time between two log lines elsewhere.
 const LOG: Duration = Duration::from_secs(10);
 
+/// Characters of a node's name that are shown.
+const NAME: usize = 12;
+
 /// The bars of this process; log lines are written above them.
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
@@ -157,24 +160,34 @@ impl SystemTick {
     }
 }
 
+/// The beginning of a long name.
+fn cut(name: &str) -> String {
+    match name.char_indices().nth(NAME) {
+        Some(_) => name.chars().take(NAME - 1).chain(['…']).collect(),
+        None => name.to_owned(),
+    }
+}
+
 fn node_line(node: &NodeSnapshot, before: Option<&NodeSnapshot>, seconds: f64) -> String {
     let c = &node.counters;
     let rows = |n: &NodeSnapshot| if n.kind == "source" { n.counters.rows_in } else { n.counters.rows_out };
     let rate = before.filter(|_| seconds > 0.0).map_or(0.0, |b| (rows(node) - rows(b)) as f64 / seconds);
     let mut line = format!(
-        "  {:<6} {:<20} {:>10}rows/s {:>10}rows",
+        "  {:<6} {:<NAME$} {:>8}rows/s {:>8}rows",
         node.kind,
-        node.name,
+        cut(&node.name),
         human(rate),
         human(rows(node) as f64)
     );
-    line.push_str(&format!(" {:>9}B", human(c.bytes as f64)));
     if let (Some(total), Some(read)) = (node.bytes_total.filter(|&t| t > 0), node.bytes_read) {
-        line.push_str(&format!(" {:>3.0} %", 100.0 * read as f64 / total as f64));
+        line.push_str(&format!(" {:>3.0}%", 100.0 * read as f64 / total as f64));
     }
     if let Some(watermark) = node.watermark {
-        line.push_str(&format!(" watermark {watermark}"));
+        // To the second, so that it has a place on a terminal of 80 columns; the bytes behind it need not.
+        let text = watermark.to_string();
+        line.push_str(&format!(" at {}", text.split_once('.').map_or(text.as_str(), |(seconds, _)| seconds)));
     }
+    line.push_str(&format!(" {:>9}B", human(c.bytes as f64)));
     line
 }
 
@@ -188,4 +201,33 @@ fn slowest_edge<'a>(now: &'a Snapshot, before: Option<&Snapshot>, seconds: f64) 
         .map(|(n, b)| (n, (n.starved_seconds - b.starved_seconds) / seconds));
     let (edge, share) = shares.max_by(|a, b| a.1.total_cmp(&b.1))?;
     (share >= 0.1).then_some((edge.name.as_str(), share.min(1.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use conveyor_model::{RowCounters, Watermark};
+
+    use super::*;
+
+    #[test]
+    fn the_watermark_has_a_place_on_a_terminal_of_80_columns() {
+        let node = NodeSnapshot {
+            name: "a-source-with-a-long-name".into(),
+            kind: "source",
+            counters: RowCounters { rows_in: 123_456_789, bytes: 123_456_789_000, ..RowCounters::default() },
+            watermark: Some(Watermark(1_735_689_600_123_000)),
+            bytes_total: Some(100),
+            bytes_read: Some(100),
+            rejected: BTreeMap::new(),
+            idle: false,
+        };
+        let mut before = node.clone();
+        before.counters.rows_in = 0;
+        let line = node_line(&node, Some(&before), 1.0);
+        let seen: String = line.chars().take(80).collect();
+        assert!(seen.contains(" at 2025-01-01T00:00:00 "), "{line}");
+        assert!(seen.contains("123.46 Mrows/s") && seen.contains("100%"), "{line}");
+    }
 }

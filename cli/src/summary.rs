@@ -54,6 +54,9 @@ fn of_kind<'a>(summary: &'a Summary, kind: &'a str) -> impl Iterator<Item = &'a 
 fn node_line(node: &NodeSummary, c: &RowCounters) -> String {
     let mut line =
         format!("  {:<6} {:<24} in {:>10}  out {:>10}", node.kind, node.name, c.rows_in, c.rows_out);
+    if c.expanded > 0 {
+        line.push_str(&format!("  added {:>10}", c.expanded));
+    }
     line.push_str(&format!("  filtered {:>10}  dead {:>8}", c.filtered, c.dead_letters));
     if c.bytes > 0 {
         line.push_str(&format!("  {}B", human(c.bytes as f64)));
@@ -92,12 +95,51 @@ pub fn human(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
 
     #[test]
     fn numbers_are_short() {
         assert_eq!(human(12.0), "12 ");
         assert_eq!(human(27_004.0), "27.00 k");
         assert_eq!(human(1.5e9), "1.50 G");
+    }
+
+    fn summary(counters: RowCounters, totals: RowCounters) -> Summary {
+        let node = |kind, name: &str| NodeSummary { name: name.into(), kind, counters, totals };
+        Summary {
+            finished: true,
+            drained: false,
+            epochs: 1,
+            nodes: vec![node("source", "in"), node("sink", "out")],
+            dead_letters_by_code: BTreeMap::new(),
+            elapsed: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn rows_that_a_step_has_added_are_shown_where_there_are_any() {
+        let id = PipelineId::new("default", "p");
+        let rows =
+            |expanded| RowCounters { rows_in: 8, rows_out: 8 + expanded, expanded, ..RowCounters::default() };
+        let text = text_of(&id, rows(7));
+        assert!(text.contains("in          8  out         15  added          7  filtered"), "{text}");
+        assert!(!text_of(&id, rows(0)).contains("added"));
+    }
+
+    fn text_of(id: &PipelineId, rows: RowCounters) -> String {
+        text(id, &summary(rows, rows))
+    }
+
+    #[test]
+    fn a_job_that_finds_nothing_new_shows_what_it_has_done_in_all() {
+        let id = PipelineId::new("default", "p");
+        let before = RowCounters { rows_in: 8, rows_out: 8, ..RowCounters::default() };
+        let text = text(&id, &summary(RowCounters::default(), before));
+        assert!(text.contains("had finished before") && text.contains("in          8"), "{text}");
+        let first = text_of(&id, RowCounters::default());
+        assert!(first.contains("finished in 1.00 s"), "no rows ever: {first}");
     }
 }

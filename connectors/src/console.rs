@@ -158,6 +158,10 @@ impl Committer for ConsoleCommitter {
 
 #[async_trait]
 impl SinkConnector for Console {
+    fn takes_stdout(&self) -> bool {
+        true
+    }
+
     fn spec(&self) -> &'static ConnectorSpec {
         &SPEC
     }

@@ -95,6 +95,11 @@ pub trait SinkConnector: Send + Sync {
     /// The best delivery that it can give; `plan` says when that is less than was asked for.
     fn delivery(&self) -> Delivery;
 
+    /// Whether it writes to the process's standard output, where nothing else may stand between its rows.
+    fn takes_stdout(&self) -> bool {
+        false
+    }
+
     /// Checks settings against the schema of the rows, before anything runs and without touching the target.
     ///
     /// # Errors

@@ -144,6 +144,11 @@ pub trait SourceConnector: Send + Sync {
     /// Name and settings.
     fn spec(&self) -> &'static ConnectorSpec;
 
+    /// Whether it reads the process's standard input, which can be read once.
+    fn takes_stdin(&self) -> bool {
+        false
+    }
+
     /// Looks at the outside world and says what rows will come.
     ///
     /// # Errors

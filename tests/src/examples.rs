@@ -23,12 +23,12 @@ pub fn moved(example: &str, out: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Runs a manifest to its end, with its data directory beside it; what it printed on standard output.
+/// Runs a manifest to its end, with its data directory beside it; what it said on standard error.
 ///
 /// # Errors
 /// When the run fails.
 pub fn run(manifest: &Path) -> Result<String> {
     let data = manifest.parent().unwrap_or(Path::new(".")).join("data");
     let output = succeed(binary::command()?.arg("run").arg("-f").arg(manifest).arg("--data-dir").arg(data))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -37,7 +37,7 @@ async fn ls(args: &DlqArgs) -> Result<()> {
         all.extend(found.into_iter().filter(|s| place.holds(&s.pipeline)));
     }
     if args.output != Format::Text {
-        return output::json(&json!(all.iter().map(document).collect::<Vec<_>>()));
+        return output::documents(all.iter().map(document).collect(), args.output);
     }
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
@@ -72,8 +72,8 @@ fn document(s: &Summary) -> serde_json::Value {
 
 async fn show(args: &DlqArgs, filter: Option<&str>, limit: usize) -> Result<()> {
     let condition = Condition::new(filter)?;
-    let mut left = limit;
-    for place in places(args).await? {
+    let (mut left, mut shown) = (limit, Vec::new());
+    'places: for place in places(args).await? {
         let mut files = place.files().await?;
         files.sort_by(|a, b| (&b.date, b.epoch).cmp(&(&a.date, a.epoch)));
         let mut stream = place.reader.stream(files);
@@ -83,15 +83,17 @@ async fn show(args: &DlqArgs, filter: Option<&str>, limit: usize) -> Result<()> 
             left -= picked.num_rows();
             if args.output == Format::Text {
                 (0..picked.num_rows()).try_for_each(|row| output::line(&letter(&picked, row)))?;
-            } else if picked.num_rows() > 0 {
+            } else if args.output == Format::Ndjson {
                 output::rows(&[picked], Format::Ndjson)?;
+            } else {
+                shown.push(picked);
             }
             if left == 0 {
-                return Ok(());
+                break 'places;
             }
         }
     }
-    Ok(())
+    if args.output == Format::Json { output::rows(&shown, Format::Json) } else { Ok(()) }
 }
 
 /// One dead letter as a few lines.

@@ -9,6 +9,9 @@ use crate::manifests::Failure;
 use crate::node::Node;
 use crate::output;
 
+/// Characters of a reason that the table shows.
+const REASON: usize = 60;
+
 /// Lists pipelines.
 pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
     let mut all = match Node::view(&args.data).await? {
@@ -18,8 +21,8 @@ pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
     // What was deleted keeps its counters in the log, but is no pipeline any more.
     all.retain(|(_, state)| state.plan.is_some());
     if args.output != Format::Text {
-        let documents: Vec<_> = all.iter().map(|(id, state)| document(id, state)).collect();
-        output::json(&json!(documents))?;
+        let documents = all.iter().map(|(id, state)| document(id, state)).collect();
+        output::documents(documents, args.output)?;
         return Ok(());
     }
     let mut table = comfy_table::Table::new();
@@ -32,11 +35,20 @@ pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
             state.version.to_string(),
             epoch(state).map_or("-".into(), |e| e.to_string()),
             state.watermark.map_or("-".into(), |w| w.to_string()),
-            state.reason.clone(),
+            shortened(&state.reason),
         ]);
     }
     output::line(&table.to_string())?;
     Ok(())
+}
+
+/// The beginning of a reason, on one line; `-o json` has all of it.
+fn shortened(reason: &str) -> String {
+    let line = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(REASON) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+        None => line,
+    }
 }
 
 fn epoch(state: &PipelineState) -> Option<Epoch> {
@@ -58,4 +70,17 @@ fn document(id: &PipelineId, state: &PipelineState) -> serde_json::Value {
         "committedEpoch": epoch(state),
         "watermarkUs": state.watermark,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_one_short_line() {
+        assert_eq!(shortened("drained"), "drained");
+        let long = shortened(&"twelve\nrows ".repeat(30));
+        assert!(long.chars().count() <= REASON + 1 && long.ends_with('…'), "{long}");
+        assert!(long.starts_with("twelve rows twelve"), "{long}");
+    }
 }

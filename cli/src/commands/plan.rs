@@ -23,7 +23,7 @@ pub(super) async fn run(global: &Global, args: &PlanArgs) -> u8 {
 async fn show(args: &PlanArgs) -> Result<bool, Failure> {
     let loaded = manifests::load(&args.files, &conveyor_connectors::registry(), true).await?;
     let node = Node::view(&args.data).await?;
-    let mut changes = false;
+    let (mut changes, mut documents) = (false, Vec::new());
     for compiled in &loaded.compiled {
         let plan = &compiled.plan;
         let old = match &node {
@@ -39,8 +39,11 @@ async fn show(args: &PlanArgs) -> Result<bool, Failure> {
         } else {
             let plan = serde_json::to_value(plan)
                 .map_err(|e| Error::runtime("plan-json", "the plan cannot be shown").because(e))?;
-            output::json(&json!({"plan": plan, "changes": !diff.is_empty(), "diff": diff.to_string()}))?;
+            documents.push(json!({"plan": plan, "changes": !diff.is_empty(), "diff": diff.to_string()}));
         }
+    }
+    if args.output != Format::Text {
+        output::documents(documents, args.output)?;
     }
     for warning in &loaded.warnings {
         eprintln!("{warning}\n");

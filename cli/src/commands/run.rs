@@ -7,11 +7,11 @@ use conveyor_engine::{Config, Metrics, Shutdown, Summary};
 use conveyor_model::connector::Registry;
 use conveyor_model::log::{Command, Outcome};
 use conveyor_model::manifest::Manifests as _;
-use conveyor_model::plan::Plan;
+use conveyor_model::plan::{NodeInput, NodeOutput, Plan};
 use conveyor_model::{Error, PipelineId, Result};
+use conveyor_planner::Compiled;
 use futures::future::join_all;
-use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Format, Global, RunArgs};
@@ -26,9 +26,10 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> 
     if !global.quiet {
         loaded.warnings.iter().for_each(|w| eprintln!("{w}\n"));
     }
-    let node = Node::open(&args.data).await?;
+    check_streams(args, &registry, &loaded.compiled)?;
     let shutdown = Shutdown { drain: CancellationToken::new(), stop: CancellationToken::new() };
-    let signals = tokio::spawn(follow_signals(shutdown.clone()));
+    let signals = catch_signals().map(|caught| tokio::spawn(follow_signals(caught, shutdown.clone())));
+    let node = Node::open(&args.data).await?;
     let mut running = Vec::new();
     for compiled in &loaded.compiled {
         let (plan, version) = accept_plan(&node, compiled.plan.clone(), args).await?;
@@ -47,9 +48,9 @@ pub(super) async fn run(global: &Global, args: &RunArgs) -> Result<(), Failure> 
         args.drain_when_idle.map(|after| tokio::spawn(drain_when_idle(after, all, shutdown.drain.clone())));
     let ends = join_all(running.iter().map(|r| r.run(&node, registry.clone(), shutdown.clone()))).await;
     idle.iter().for_each(tokio::task::JoinHandle::abort);
-    signals.abort();
+    signals.iter().for_each(tokio::task::JoinHandle::abort);
     shown.finish().await;
-    conclude(args, &running, ends)
+    conclude(global, args, &running, ends)
 }
 
 struct Running {
@@ -74,27 +75,78 @@ impl Running {
     }
 }
 
-/// Shows all summaries, then reports the first error.
-fn conclude(args: &RunArgs, running: &[Running], ends: Vec<Result<Summary>>) -> Result<(), Failure> {
+/// Standard input and standard output serve one purpose each: manifests or rows, a summary or rows.
+fn check_streams(args: &RunArgs, registry: &Registry, all: &[Compiled]) -> Result<()> {
+    let nodes = || all.iter().flat_map(|c| c.plan.nodes.iter().map(|n| (&c.plan.pipeline, n)));
+    let reader = nodes().find_map(|(id, node)| match &node.input {
+        NodeInput::Source(s) if registry.sources.get(s.connector.as_str())?.takes_stdin() => {
+            Some((id, &s.name))
+        }
+        _ => None,
+    });
+    let manifest = args.files.files.iter().any(|f| f.as_os_str() == "-");
+    if let Some((id, name)) = reader.filter(|_| manifest) {
+        return Err(Error::bad_input(
+            "stdin-taken",
+            "standard input has the manifest, so no source can read it",
+        )
+        .in_pipeline(id)
+        .at(name)
+        .help("give the manifest as a file: -f FILE"));
+    }
+    let writer = nodes().find_map(|(id, node)| match &node.output {
+        NodeOutput::Sink(s) if registry.sinks.get(s.connector.as_str())?.takes_stdout() => {
+            Some((id, &s.name))
+        }
+        _ => None,
+    });
+    match writer.filter(|_| args.output != Format::Text) {
+        Some((id, name)) => Err(Error::bad_input(
+            "stdout-taken",
+            "standard output has a sink's rows, so no summary can go there",
+        )
+        .in_pipeline(id)
+        .at(name)
+        .help("leave out -o: the summary for people goes to standard error")),
+        None => Ok(()),
+    }
+}
+
+/// Shows all summaries, then reports the first error. The summary for people is talk, the one for programs is data.
+fn conclude(
+    global: &Global,
+    args: &RunArgs,
+    running: &[Running],
+    ends: Vec<Result<Summary>>,
+) -> Result<(), Failure> {
     let mut first_error = None;
     let mut documents = Vec::new();
     for (one, end) in running.iter().zip(ends) {
         let id = &one.plan.pipeline;
-        match end {
-            Ok(done) if args.output == Format::Text => {
-                output::line(&summary::text(id, &done))?;
-            }
-            Ok(done) => documents.push(summary::json(id, &done)),
-            Err(error) => {
-                let error = error.in_pipeline(id);
-                if let Some(first) = first_error.replace(error) {
-                    crate::exit::report(&first);
+        let error = match end {
+            Ok(done) => {
+                if args.output != Format::Text {
+                    documents.push(summary::json(id, &done));
+                } else if !global.quiet {
+                    eprintln!("{}", summary::text(id, &done));
                 }
+                if done.finished || done.drained {
+                    continue;
+                }
+                Error::runtime(
+                    "stopped",
+                    "the run was stopped at once; nothing after its last epoch is committed",
+                )
+                .help("the next run goes on from the last committed epoch")
             }
+            Err(error) => error,
+        };
+        if let Some(first) = first_error.replace(error.in_pipeline(id)) {
+            crate::exit::report(&first);
         }
     }
     if args.output != Format::Text {
-        output::json(&json!(documents))?;
+        output::documents(documents, args.output)?;
     }
     match first_error {
         Some(error) => Err(error.into()),
@@ -145,16 +197,19 @@ async fn reset(node: &Node, id: &PipelineId) -> Result<()> {
     }
 }
 
+/// From now on Ctrl-C and SIGTERM wait for `follow_signals`.
+fn catch_signals() -> Option<[Signal; 2]> {
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(interrupt), Ok(terminate)) => Some([interrupt, terminate]),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!("signals cannot be caught ({error}); Ctrl-C ends the process without a drain");
+            None
+        }
+    }
+}
+
 /// The first Ctrl-C or SIGTERM drains, the second stops at once.
-async fn follow_signals(shutdown: Shutdown) {
-    let (mut interrupt, mut terminate) =
-        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!("signals cannot be caught ({error}); Ctrl-C ends the process without a drain");
-                return;
-            }
-        };
+async fn follow_signals([mut interrupt, mut terminate]: [Signal; 2], shutdown: Shutdown) {
     loop {
         // Both are cancel-safe: a signal that came meanwhile is kept for the next call.
         tokio::select! {

@@ -17,7 +17,11 @@ pub(super) async fn run(global: &Global, args: &ValidateArgs) -> Result<(), Fail
             Err(Failure::Error(_)) => &Vec::new(),
         };
         let all: Vec<_> = diagnostics.iter().map(document).collect();
-        output::json(&json!({"ok": loaded.is_ok(), "diagnostics": all}))?;
+        if args.output == Format::Ndjson {
+            output::documents(all, args.output)?;
+        } else {
+            output::json(&json!({"ok": loaded.is_ok(), "diagnostics": all}))?;
+        }
     }
     let loaded = loaded?;
     print(global, &loaded.warnings);

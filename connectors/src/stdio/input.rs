@@ -73,6 +73,10 @@ impl Stdin {
 
 #[async_trait]
 impl SourceConnector for Stdin {
+    fn takes_stdin(&self) -> bool {
+        true
+    }
+
     fn spec(&self) -> &'static ConnectorSpec {
         &SPEC
     }
@@ -124,7 +128,8 @@ impl SourceConnector for Stdin {
             finished: chunks.is_none(),
             chunks,
             input: Bytes::new(),
-            offset,
+            before: offset,
+            offset: 0,
             eof: false,
             skipping: false,
         }))
@@ -162,6 +167,9 @@ struct StdinSource {
     decoder: Box<dyn TextDecoder>,
     chunks: Option<mpsc::Receiver<std::io::Result<Bytes>>>,
     input: Bytes,
+    /// Bytes that earlier runs have read from streams of their own, each with a header of its own where there is one.
+    before: u64,
+    /// Bytes of this stream.
     offset: u64,
     eof: bool,
     skipping: bool,
@@ -205,15 +213,21 @@ impl StdinSource {
 
     fn rows(&mut self, decoded: Decoded) -> Read {
         let split: Arc<str> = SPLIT.into();
-        let before = self.offset;
+        let (before, earlier) = (self.offset, self.before);
         self.advance(decoded.consumed);
         self.skipping = decoded.overlong;
         let rejected = decoded.rejected.into_iter().map(|r| Rejected {
-            row: RowRef { source: self.name.clone(), split: split.clone(), position: r.offset, sub: 0 },
+            row: RowRef {
+                source: self.name.clone(),
+                split: split.clone(),
+                position: earlier + r.offset,
+                sub: 0,
+            },
             error: r.error,
             bytes: r.bytes,
         });
-        let ids = RowIds::Listed { at: decoded.at, sub: None };
+        let at = decoded.at.iter().map(|at| earlier + at).collect();
+        let ids = RowIds::Listed { at, sub: None };
         Read::Rows(SourceRows {
             rejected: rejected.collect(),
             batch: Batch::new(decoded.rows, Origin::new(self.name.clone(), split.clone(), ids)),
@@ -260,7 +274,7 @@ impl Source for StdinSource {
         if self.chunks.is_none() {
             return Positions::new();
         }
-        let position = Position(self.offset.into());
+        let position = Position((self.before + self.offset).into());
         let state = SplitState { position, done: self.finished, event_time_max_us: None };
         Positions::from([(SPLIT.to_owned(), state)])
     }

@@ -106,6 +106,10 @@ impl Sink for StdoutSink {
 
 #[async_trait]
 impl SinkConnector for Stdout {
+    fn takes_stdout(&self) -> bool {
+        true
+    }
+
     fn spec(&self) -> &'static ConnectorSpec {
         &SPEC
     }

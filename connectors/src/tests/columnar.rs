@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::array::{Array, ListBuilder, RecordBatch, StringArray, StringBuilder, TimestampNanosecondArray};
 use arrow::datatypes::{DataType, Field};
 use arrow_avro::writer::AvroWriter;
 use conveyor_model::plan::Mode;
@@ -71,6 +71,37 @@ async fn columnar_sources_conform() {
             check_source(&case.expect_rows(137).predicates(predicates())).await;
         }
     }
+}
+
+#[tokio::test]
+async fn null_strings_of_avro_are_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.avro");
+    let word: Arc<dyn Array> =
+        Arc::new(StringArray::from(vec![Some("a"), None, Some(""), Some("a rather long word")]));
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    lists.append_value([Some("x"), None]);
+    lists.append_null();
+    lists.append_value([None::<&str>]);
+    lists.append_value([Some("")]);
+    let lists: Arc<dyn Array> = Arc::new(lists.finish());
+    let batch = RecordBatch::try_from_iter_with_nullable([("w", word, true), ("l", lists, true)]).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = AvroWriter::new(file, batch.schema().as_ref().clone()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+    let mut source = open(&json!({"path": text(&path)}), Mode::Job, Positions::new()).await.unwrap();
+    let (seen, error) = drain(&mut *source).await;
+    assert!(error.is_none(), "{error:?}");
+    expect_test::expect![[r#"
+        [
+            "w=a|l=[x, null]",
+            "w=null|l=null",
+            "w=|l=[null]",
+            "w=a rather long word|l=[]",
+        ]
+    "#]]
+    .assert_debug_eq(&seen);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ mod sink;
 mod sink_config;
 mod sink_connector;
 mod source;
+mod spares;
 mod split;
 mod store;
 mod target;

@@ -2,21 +2,22 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use conveyor_model::{Error, Result};
 use object_store::local::LocalFileSystem;
-use object_store::{GetOptions, GetRange};
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload};
 use tokio::sync::OnceCell;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::listing::{SourceFile, vanished};
+use super::spares::Spares;
 use super::store::{io_error, store_error};
 
 /// Bytes asked for at a time.
-const CHUNK: u64 = 4 << 20;
+const CHUNK: u64 = 2 << 20;
 /// Bytes that a chunk repeats of the one before. A record that spans two chunks is nearly always shorter, and then lies
 /// whole in the second one: nothing has to be copied together.
 const OVERLAP: u64 = 64 << 10;
@@ -35,6 +36,11 @@ pub(crate) struct Chunk {
 /// # Errors
 /// `file-changed`, `file-vanished`, or what the store says.
 pub(crate) async fn get(file: &SourceFile, range: Range<u64>, grows: bool) -> Result<Bytes> {
+    get_into(file, range, grows, &Arc::default()).await
+}
+
+/// As [`get`], into spare buffers where the file is a local one.
+async fn get_into(file: &SourceFile, range: Range<u64>, grows: bool, spares: &Arc<Spares>) -> Result<Bytes> {
     let wanted = range.end - range.start;
     if wanted == 0 {
         return Ok(Bytes::new());
@@ -45,15 +51,35 @@ pub(crate) async fn get(file: &SourceFile, range: Range<u64>, grows: bool) -> Re
         if_match: file.etag.clone().filter(|tag| !grows && !tag.starts_with("W/")),
         ..GetOptions::default()
     };
-    let read = async { file.store.objects.get_opts(&file.path, options).await?.bytes().await };
-    let bytes = read.await.map_err(|e| match e {
-        object_store::Error::NotFound { .. } => vanished(&file.url),
-        e => store_error(e, &file.url),
-    })?;
+    let found = file.store.objects.get_opts(&file.path, options).await;
+    let bytes = match found.map_err(|e| lost(e, file))? {
+        GetResult { payload: GetResultPayload::File(handle, _), range, .. } => {
+            read_local(file, Arc::new(handle), range, spares.clone()).await?
+        }
+        other => other.bytes().await.map_err(|e| lost(e, file))?,
+    };
     if bytes.len() as u64 != wanted {
         return Err(super::store::file_changed(&file.url));
     }
     Ok(bytes)
+}
+
+fn lost(error: object_store::Error, file: &SourceFile) -> Error {
+    match error {
+        object_store::Error::NotFound { .. } => vanished(&file.url),
+        e => store_error(e, &file.url),
+    }
+}
+
+/// Reads a range of a local file, or as much of it as there is.
+async fn read_local(
+    file: &SourceFile,
+    handle: Arc<File>,
+    range: Range<u64>,
+    spares: Arc<Spares>,
+) -> Result<Bytes> {
+    let read = spawn_blocking(move || spares.read(&handle, range));
+    read.await.map_err(stopped)?.map_err(|e| io_error(e, &file.url))
 }
 
 /// A local file that is held open while it grows: renamed or deleted, it can still be read to its end.
@@ -73,16 +99,10 @@ impl Held {
         self.0.get_or_try_init(open).await.cloned()
     }
 
-    async fn get(&self, file: &SourceFile, range: Range<u64>) -> Result<Bytes> {
-        let handle = self.open(file).await?;
-        let read = spawn_blocking(move || {
-            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX)];
-            handle.read_exact_at(&mut bytes, range.start).map(|()| Bytes::from(bytes))
-        });
-        read.await.map_err(stopped)?.map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => super::store::file_changed(&file.url),
-            _ => io_error(e, &file.url),
-        })
+    async fn get(&self, file: &SourceFile, range: Range<u64>, spares: Arc<Spares>) -> Result<Bytes> {
+        let wanted = range.end - range.start;
+        let bytes = read_local(file, self.open(file).await?, range, spares).await?;
+        if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(super::store::file_changed(&file.url)) }
     }
 }
 
@@ -121,13 +141,15 @@ pub(crate) struct Chunks {
     ahead: Option<Ahead>,
     /// The file itself, where it is local and may grow.
     held: Option<Held>,
+    spares: Arc<Spares>,
 }
 
 impl Chunks {
     /// Reads from `start` up to `end`. Little is read ahead behind `soft_end`.
     pub(crate) fn new(file: Arc<SourceFile>, start: u64, soft_end: u64, end: u64, grows: bool) -> Self {
         let held = (grows && file.store.local).then(Held::default);
-        Self { file, grows, next: start, soft_end, end, started: false, ahead: None, held }
+        let spares = Arc::default();
+        Self { file, grows, next: start, soft_end, end, started: false, ahead: None, held, spares }
     }
 
     /// The next chunk; `None` at the end.
@@ -191,11 +213,11 @@ impl Chunks {
         };
         let range = from..to.min(self.end);
         let (file, grows, asked) = (self.file.clone(), self.grows, range.clone());
-        let held = self.held.clone();
+        let (held, spares) = (self.held.clone(), self.spares.clone());
         let task = tokio::spawn(async move {
             match held {
-                Some(held) => held.get(&file, asked).await,
-                None => get(&file, asked, grows).await,
+                Some(held) => held.get(&file, asked, spares).await,
+                None => get_into(&file, asked, grows, &spares).await,
             }
         });
         Some(Ahead { task, range })

@@ -17,11 +17,12 @@ use parquet::basic::{Compression as ParquetCodec, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::decompress::Compression;
-use super::sink_config::{Codec, Encoding, SinkPlan};
+use super::sink_config::{Codec, Encoding, SinkConfig, SinkPlan};
 use crate::format::{Encoder, TextFormat};
 
-/// A row group is closed at this size in memory, however few rows it has.
-const ROW_GROUP_BYTES: usize = 32 << 20;
+/// A Parquet column with more distinct values than fit into this is written plain. Every column of every open file first
+/// tries, which costs several times this much memory until it is known.
+const DICTIONARY_BYTES: usize = 512 << 10;
 /// zstd level of text and Parquet: the fastest that still halves the size.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -34,7 +35,8 @@ pub(crate) fn encoder(plan: &SinkPlan, header: bool) -> Result<Box<dyn Encoder>>
     match &plan.encoding {
         Encoding::Text(format, compression) => text(format, *compression, header, schema),
         Encoding::Parquet(codec) => {
-            Ok(Box::new(ParquetEncoder::new(schema, *codec, plan.config.max_row_group_rows)?))
+            let SinkConfig { max_row_group_rows, max_row_group_bytes, .. } = plan.config;
+            Ok(Box::new(ParquetEncoder::new(schema, *codec, max_row_group_rows, max_row_group_bytes)?))
         }
         Encoding::Ipc(codec) => Ok(Box::new(IpcEncoder::new(schema, *codec)?)),
         Encoding::Avro(codec) => Ok(Box::new(AvroEncoder::new(schema, *codec)?)),
@@ -96,6 +98,9 @@ mod parking {
 
     use std::sync::{Arc, Mutex, PoisonError};
 
+    /// Largest empty buffer that is kept.
+    const KEPT: usize = 4 << 20;
+
     /// The buffer.
     #[derive(Clone, Default)]
     pub(super) struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -104,11 +109,23 @@ mod parking {
         /// Moves what is there to the end of `out`.
         pub(super) fn drain_into(&self, out: &mut Vec<u8>) {
             let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.is_empty() {
+                return;
+            }
             if out.is_empty() {
                 std::mem::swap(&mut *held, out);
             } else {
                 out.append(&mut held);
             }
+            // Whoever writes much at once makes room for it again; until then it would lie idle.
+            if held.capacity() > KEPT {
+                *held = Vec::new();
+            }
+        }
+
+        /// Makes room for `bytes` more.
+        pub(super) fn reserve(&self, bytes: usize) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).reserve(bytes);
         }
     }
 
@@ -188,10 +205,12 @@ impl Encoder for Compressed {
 struct ParquetEncoder {
     writer: ArrowWriter<Shared>,
     sink: Shared,
+    /// A row group is closed at this size in memory, however few rows it has.
+    row_group_bytes: usize,
 }
 
 impl ParquetEncoder {
-    fn new(schema: &SchemaRef, codec: Codec, rows: usize) -> Result<Self> {
+    fn new(schema: &SchemaRef, codec: Codec, rows: usize, bytes: u64) -> Result<Self> {
         let codec = match codec {
             Codec::Zstd => {
                 ParquetCodec::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).map_err(|e| failed("Parquet", e))?)
@@ -202,19 +221,27 @@ impl ParquetEncoder {
         let properties = WriterProperties::builder()
             .set_compression(codec)
             .set_max_row_group_row_count(Some(rows.max(1)))
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_created_by("conveyor".to_owned())
             .build();
         let sink = Shared::default();
         let writer = ArrowWriter::try_new(sink.clone(), schema.clone(), Some(properties))
             .map_err(|e| unfit("Parquet", e))?;
-        Ok(Self { writer, sink })
+        Ok(Self { writer, sink, row_group_bytes: usize::try_from(bytes).unwrap_or(usize::MAX) })
+    }
+
+    /// Makes room for the row group that is about to be written: a buffer that grows by doubling would be there twice, and
+    /// half empty afterwards.
+    fn make_room(&self) {
+        self.sink.reserve(self.writer.in_progress_size());
     }
 }
 
 impl Encoder for ParquetEncoder {
     fn encode(&mut self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<Refused> {
         self.writer.write(rows).map_err(|e| failed("Parquet", e))?;
-        if self.writer.memory_size() > ROW_GROUP_BYTES {
+        if self.writer.memory_size() > self.row_group_bytes {
+            self.make_room();
             self.writer.flush().map_err(|e| failed("Parquet", e))?;
         }
         self.sink.drain_into(out);
@@ -222,6 +249,7 @@ impl Encoder for ParquetEncoder {
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.make_room();
         self.writer.finish().map_err(|e| failed("Parquet", e))?;
         self.sink.drain_into(out);
         Ok(())

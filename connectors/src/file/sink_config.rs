@@ -57,6 +57,8 @@ pub(crate) struct SinkConfig {
     pub(crate) partition_by: Vec<String>,
     #[serde(default = "default_row_group")]
     pub(crate) max_row_group_rows: usize,
+    #[serde(default = "default_row_group_bytes")]
+    pub(crate) max_row_group_bytes: u64,
     #[serde(default)]
     null_value: String,
     header: Option<bool>,
@@ -76,6 +78,10 @@ fn default_roll_size() -> u64 {
 
 fn default_row_group() -> usize {
     1 << 20
+}
+
+fn default_row_group_bytes() -> u64 {
+    16 << 20
 }
 
 /// How rows become bytes.
@@ -291,6 +297,12 @@ pub(crate) fn fields() -> Vec<FieldSpec> {
             FieldKind::Integer { min: 1, max: 1 << 40 },
             Some("1048576"),
             "Most rows in a Parquet row group.",
+        ),
+        field(
+            "maxRowGroupBytes",
+            FieldKind::Size,
+            Some("16MiB"),
+            "Memory at which a Parquet row group is closed; every subtask and every open partition holds one.",
         ),
         field("nullValue", FieldKind::Text, Some("\"\""), "What stands for null in CSV."),
         field(

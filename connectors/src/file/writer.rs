@@ -18,6 +18,8 @@ use super::target::aside;
 const PART: usize = 8 << 20;
 /// Parts of an upload in flight.
 const PARTS: usize = 4;
+/// Largest buffer that is kept to be filled again.
+const KEPT: usize = 4 << 20;
 
 /// Starts an upload: one request if it turns out small, parts otherwise.
 pub(crate) fn upload(store: &Store, path: Path) -> BufWriter {
@@ -116,7 +118,7 @@ async fn settle(
     result.map_err(|e| io_error(e, &path.display().to_string()))?;
     *file = Some(handle);
     buffer.clear();
-    Ok(buffer)
+    Ok(if buffer.capacity() > KEPT { Vec::new() } else { buffer })
 }
 
 fn lost(path: &FsPath) -> Error {

@@ -58,7 +58,7 @@ impl Decoder {
         if self.records.slots.iter().any(|s| s.tests.hold(&cell, text) == Some(false)) {
             return self.records.prune();
         }
-        let pushed = self.records.push(&cells[..wanted], text, position, |slot, _, column, _| {
+        let pushed = self.records.push(&cells[..wanted], text, position, |slot, _, column| {
             check_utf8(slot, line)?;
             column.push(&Cell::Text(Span::new(start, start + line.len(), true)), text);
             Ok(())
@@ -96,7 +96,7 @@ impl TextDecoder for Decoder {
             self.line(text, at, end, position);
             at = next;
         }
-        self.records.finish(&input, at, overlong)
+        self.records.finish(at, overlong)
     }
 }
 

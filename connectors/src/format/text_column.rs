@@ -7,7 +7,7 @@ use arrow::array::{
     StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
     TimestampSecondArray, UInt64Array,
 };
-use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit};
 use conveyor_model::{Error, Result};
@@ -150,8 +150,87 @@ enum Values {
     Int(Vec<i64>),
     Wide(Vec<i128>),
     Float(Vec<f64>),
-    Text(Vec<u128>),
+    Text(Texts),
     Other(Vec<Option<serde_json::Value>>),
+}
+
+/// Texts of one column, copied out of the input: a batch that pointed into it would keep all of it in memory for the few
+/// bytes that are wanted, and the input could not be read into again.
+#[derive(Debug, Default)]
+struct Texts {
+    views: Vec<u128>,
+    /// The texts that are too long for their view.
+    bytes: Vec<u8>,
+}
+
+impl Texts {
+    /// Appends text, all of which is UTF-8.
+    #[inline(always)]
+    fn push(&mut self, text: &[u8]) {
+        if text.len() > INLINE {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(text);
+            self.views.push(long_view(text, start));
+        } else {
+            self.views.push(short_view(text, 0, text.len()));
+        }
+    }
+
+    /// The same for text that stands in `input`, where a short one can be taken with what is behind it.
+    #[inline(always)]
+    fn push_span(&mut self, input: &[u8], span: Span) {
+        let len = span.len as usize;
+        if len > INLINE {
+            return self.push(span.of(input));
+        }
+        self.views.push(short_view(input, span.start as usize, len));
+    }
+
+    /// Appends what `write` appends to the bytes, if it succeeds.
+    fn push_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let start = self.bytes.len();
+        if let Err(error) = write(&mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(error);
+        }
+        let text = &self.bytes[start..];
+        if text.len() > INLINE {
+            self.views.push(long_view(text, start));
+        } else {
+            self.views.push(short_view(text, 0, text.len()));
+            self.bytes.truncate(start);
+        }
+        Ok(())
+    }
+
+    /// The array of the texts; none is left, and there is room for about as many bytes.
+    fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<StringViewArray> {
+        let (views, bytes) = (std::mem::take(&mut self.views), std::mem::take(&mut self.bytes));
+        self.bytes = Vec::with_capacity((bytes.len() + bytes.len() / 8).max(bytes.capacity() / 2));
+        assert!(
+            u32::try_from(bytes.len()).is_ok(),
+            "a batch has no more text than its input, which is cut to 31 bits"
+        );
+        let buffers = if bytes.is_empty() { vec![] } else { vec![Buffer::from_vec(bytes)] };
+        text_array(views.into(), buffers, nulls)
+    }
+}
+
+/// The array of views that [`Texts`] made. Arrow's own check of every text costs as much as a tenth of reading and writing
+/// the row; debug builds do it nevertheless, so that tests would see a broken promise.
+#[allow(unsafe_code)]
+fn text_array(
+    views: ScalarBuffer<u128>,
+    buffers: Vec<Buffer>,
+    nulls: Option<NullBuffer>,
+) -> Result<StringViewArray> {
+    if cfg!(debug_assertions) {
+        return StringViewArray::try_new(views, buffers, nulls).map_err(broken_invariant);
+    }
+    // SAFETY: `Texts` makes each view from a slice that it has just put at that place of the only buffer, which afterwards
+    // only grows, or from the text itself with zeros behind it. Decoders push nothing that they have not found to be
+    // ASCII or checked as UTF-8. Nulls are as many as views: `Column` appends to both.
+    Ok(unsafe { StringViewArray::new_unchecked(views, buffers, nulls) })
 }
 
 /// A column being built.
@@ -162,28 +241,29 @@ pub(super) struct Column {
     nulls: NullBufferBuilder,
 }
 
-/// Text that does not stand in the input, shared by the columns of a batch. Views name it as buffer 1.
-pub(super) const SIDE: u32 = 1;
-const INPUT: u32 = 0;
+/// Longest text that stands in its view.
+const INLINE: usize = 12;
 
-/// The view of a text of `len` bytes at `start` of `data`, which is buffer `buffer`.
+/// The view of a text of at most [`INLINE`] bytes at `at` of `data`.
 #[inline(always)]
-fn view(data: &[u8], start: u32, len: u32, buffer: u32) -> u128 {
-    let at = start as usize;
-    if len <= 12 {
-        let bytes = match sixteen(data, at) {
-            Some(chunk) => u128::from_le_bytes(chunk),
-            None => {
-                let mut chunk = [0; 16];
-                chunk[..len as usize].copy_from_slice(&data[at..at + len as usize]);
-                u128::from_le_bytes(chunk)
-            }
-        };
-        let kept = bytes & ((1u128 << (8 * len)) - 1);
-        return u128::from(len) | kept << 32;
-    }
-    let prefix = u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
-    u128::from(len) | u128::from(prefix) << 32 | u128::from(buffer) << 64 | u128::from(start) << 96
+fn short_view(data: &[u8], at: usize, len: usize) -> u128 {
+    let bytes = match sixteen(data, at) {
+        Some(chunk) => u128::from_le_bytes(chunk),
+        None => {
+            let mut chunk = [0; 16];
+            chunk[..len].copy_from_slice(&data[at..at + len]);
+            u128::from_le_bytes(chunk)
+        }
+    };
+    let kept = bytes & ((1u128 << (8 * len)) - 1);
+    len as u128 | kept << 32
+}
+
+/// The view of a longer text, which starts at `start` of the column's bytes; 32 bits hold both (see [`Texts::finish`]).
+#[inline(always)]
+fn long_view(text: &[u8], start: usize) -> u128 {
+    let prefix = u32::from_le_bytes([text[0], text[1], text[2], text[3]]);
+    text.len() as u128 | u128::from(prefix) << 32 | (start as u128) << 96
 }
 
 impl Column {
@@ -194,7 +274,7 @@ impl Column {
             Kind::Int(..) | Kind::Timestamp(_) | Kind::Date => Values::Int(Vec::new()),
             Kind::Unsigned | Kind::Decimal(..) => Values::Wide(Vec::new()),
             Kind::Float => Values::Float(Vec::new()),
-            Kind::Text => Values::Text(Vec::new()),
+            Kind::Text => Values::Text(Texts::default()),
             Kind::Other => Values::Other(Vec::new()),
         };
         Self { data_type: data_type.clone(), values, nulls: NullBufferBuilder::new(0) }
@@ -207,7 +287,7 @@ impl Column {
             Values::Int(v) => v.reserve(rows),
             Values::Wide(v) => v.reserve(rows),
             Values::Float(v) => v.reserve(rows),
-            Values::Text(v) => v.reserve(rows),
+            Values::Text(v) => v.views.reserve(rows),
             Values::Other(v) => v.reserve(rows),
         }
     }
@@ -219,7 +299,7 @@ impl Column {
             Values::Int(v) => v.truncate(rows),
             Values::Wide(v) => v.truncate(rows),
             Values::Float(v) => v.truncate(rows),
-            Values::Text(v) => v.truncate(rows),
+            Values::Text(v) => v.views.truncate(rows),
             Values::Other(v) => v.truncate(rows),
         }
         if self.nulls.len() > rows {
@@ -234,7 +314,7 @@ impl Column {
             Values::Int(v) => v.push(0),
             Values::Wide(v) => v.push(0),
             Values::Float(v) => v.push(0.0),
-            Values::Text(v) => v.push(0),
+            Values::Text(v) => v.views.push(0),
             Values::Other(v) => v.push(None),
         }
         self.nulls.append_null();
@@ -246,7 +326,7 @@ impl Column {
         match (&mut self.values, cell) {
             (Values::Int(v), Cell::Int(x)) => v.push(*x),
             (Values::Float(v), Cell::Float(x)) => v.push(*x),
-            (Values::Text(v), Cell::Text(s)) => v.push(view(input, s.start, s.len, INPUT)),
+            (Values::Text(v), Cell::Text(span)) => v.push_span(input, *span),
             (Values::Bool(v), Cell::Bool(x)) => v.push(*x),
             (Values::Wide(v), Cell::Wide(x)) => v.push(*x),
             (_, Cell::Missing | Cell::Null) => {
@@ -259,12 +339,19 @@ impl Column {
         true
     }
 
-    /// Appends text that was put at the end of the side buffer, from `start` on.
-    pub(super) fn push_side(&mut self, side: &[u8], start: usize) {
+    /// Appends the text that `write` appends to the bytes it is given: UTF-8. Nothing if it fails.
+    ///
+    /// # Errors
+    /// What `write` says.
+    pub(super) fn push_text<E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if let Values::Text(v) = &mut self.values {
-            v.push(view(side, start as u32, (side.len() - start) as u32, SIDE));
+            v.push_with(write)?;
             self.nulls.append_non_null();
         }
+        Ok(())
     }
 
     /// Appends a nested value.
@@ -275,32 +362,9 @@ impl Column {
         }
     }
 
-    /// Bytes of text that stand in the input and are not part of their view.
-    pub(super) fn borrowed(&self) -> usize {
-        match &self.values {
-            Values::Text(v) => {
-                v.iter().map(|v| if is_long(*v, INPUT) { *v as u32 as usize } else { 0 }).sum()
-            }
-            _ => 0,
-        }
-    }
-
-    /// Copies texts out of the input, so that the batch does not keep it alive.
-    pub(super) fn detach(&mut self, input: &[u8], side: &mut Vec<u8>) {
-        if let Values::Text(views) = &mut self.values {
-            for v in views.iter_mut().filter(|v| is_long(**v, INPUT)) {
-                let (len, start) = (*v as u32, (*v >> 96) as u32);
-                let copy = side.len();
-                side.extend_from_slice(&input[start as usize..][..len as usize]);
-                *v = view(side, copy as u32, len, SIDE);
-            }
-        }
-    }
-
     /// The array of the rows so far; the column is empty again.
-    pub(super) fn finish(&mut self, input: &Buffer, side: &Buffer) -> Result<ArrayRef> {
+    pub(super) fn finish(&mut self) -> Result<ArrayRef> {
         let nulls = self.nulls.finish();
-        let capacity = |len: usize| Vec::with_capacity(len);
         let array: ArrayRef = match &mut self.values {
             Values::Bool(v) => {
                 let array = BooleanArray::new(v.as_slice().into(), nulls);
@@ -308,33 +372,17 @@ impl Column {
                 Arc::new(array)
             }
             Values::Int(v) => {
-                let rows = v.len();
-                let values = ScalarBuffer::from(std::mem::replace(v, capacity(rows)));
-                return int_array(&self.data_type, values, nulls);
+                return int_array(&self.data_type, std::mem::take(v).into(), nulls);
             }
             Values::Wide(v) => {
                 let values = std::mem::take(v);
                 return wide_array(&self.data_type, values, nulls);
             }
             Values::Float(v) => {
-                let rows = v.len();
-                let values = std::mem::replace(v, Vec::with_capacity(rows));
+                let values = std::mem::take(v);
                 Arc::new(Float64Array::new(values.into(), nulls))
             }
-            Values::Text(v) => {
-                let rows = v.len();
-                let views = std::mem::replace(v, Vec::with_capacity(rows));
-                let uses = |buffer| views.iter().any(|v| is_long(*v, buffer));
-                let buffers = match (uses(INPUT), uses(SIDE)) {
-                    (false, false) => vec![],
-                    (true, false) => vec![input.clone()],
-                    // Views name the side buffer by its number, so a buffer stands before it.
-                    (false, true) => vec![Buffer::default(), side.clone()],
-                    (true, true) => vec![input.clone(), side.clone()],
-                };
-                let array = StringViewArray::try_new(views.into(), buffers, nulls);
-                Arc::new(array.map_err(broken_invariant)?)
-            }
+            Values::Text(v) => Arc::new(v.finish(nulls)?),
             Values::Other(v) => {
                 let values = std::mem::take(v);
                 let values: Vec<_> = values.iter().map(Option::as_ref).collect();
@@ -343,10 +391,6 @@ impl Column {
         };
         convert(array, &self.data_type)
     }
-}
-
-fn is_long(view: u128, buffer: u32) -> bool {
-    view as u32 > 12 && (view >> 64) as u32 == buffer
 }
 
 fn broken_invariant(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -360,11 +404,7 @@ fn convert(array: ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     cast(&array, data_type).map_err(broken_invariant)
 }
 
-fn int_array(
-    data_type: &DataType,
-    values: ScalarBuffer<i64>,
-    nulls: Option<arrow::buffer::NullBuffer>,
-) -> Result<ArrayRef> {
+fn int_array(data_type: &DataType, values: ScalarBuffer<i64>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
     Ok(match data_type {
         DataType::Int64 => Arc::new(Int64Array::new(values, nulls)),
         DataType::Timestamp(unit, zone) => match unit {
@@ -389,11 +429,7 @@ fn int_array(
     })
 }
 
-fn wide_array(
-    data_type: &DataType,
-    values: Vec<i128>,
-    nulls: Option<arrow::buffer::NullBuffer>,
-) -> Result<ArrayRef> {
+fn wide_array(data_type: &DataType, values: Vec<i128>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
     match data_type {
         DataType::UInt64 => {
             let values: Vec<u64> = values.iter().map(|v| *v as u64).collect();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use bytes::Bytes;
 use conveyor_model::dead_letter::RowError;
@@ -48,8 +47,6 @@ pub(super) struct Records {
     batch_rows: usize,
     /// Longest record.
     pub(super) max_record_bytes: usize,
-    /// Text of this batch that does not stand in the input.
-    pub(super) side: Vec<u8>,
     at: Vec<u64>,
     rejected: Vec<RejectedRecord>,
     rejected_bytes: usize,
@@ -96,7 +93,6 @@ impl Records {
             columns,
             batch_rows: options.batch_rows.max(1),
             max_record_bytes: options.max_record_bytes.clamp(1, MAX_INPUT / 2),
-            side: Vec::new(),
             at: Vec::new(),
             rejected: Vec::new(),
             rejected_bytes: 0,
@@ -147,7 +143,7 @@ impl Records {
         cells: &[Cell],
         input: &[u8],
         at: u64,
-        mut resolve: impl FnMut(&Slot, Cell, &mut Column, &mut Vec<u8>) -> Result<(), RowError>,
+        mut resolve: impl FnMut(&Slot, Cell, &mut Column) -> Result<(), RowError>,
     ) -> Result<(), RowError> {
         for done in 0..self.columns.len() {
             let (slot, column) = &mut self.columns[done];
@@ -156,7 +152,7 @@ impl Records {
             if plain && column.push(cell, input) {
                 continue;
             }
-            let failed = resolve(&self.slots[*slot], *cell, column, &mut self.side);
+            let failed = resolve(&self.slots[*slot], *cell, column);
             if let Err(error) = failed {
                 let rows = self.at.len();
                 self.columns.iter_mut().for_each(|(_, c)| c.truncate(rows));
@@ -183,15 +179,8 @@ impl Records {
     }
 
     /// Everything gathered since [`Records::begin`].
-    pub(super) fn finish(&mut self, input: &Bytes, consumed: usize, overlong: bool) -> Result<Decoded> {
-        let borrowed: usize = self.columns.iter().map(|(_, c)| c.borrowed()).sum();
-        // Few texts must not keep a large input alive.
-        if borrowed > 0 && borrowed < consumed / 8 {
-            self.columns.iter_mut().for_each(|(_, c)| c.detach(input, &mut self.side));
-        }
-        let side = Buffer::from_vec(std::mem::take(&mut self.side));
-        let input = Buffer::from(input.clone());
-        let columns: Result<Vec<_>> = self.columns.iter_mut().map(|(_, c)| c.finish(&input, &side)).collect();
+    pub(super) fn finish(&mut self, consumed: usize, overlong: bool) -> Result<Decoded> {
+        let columns: Result<Vec<_>> = self.columns.iter_mut().map(|(_, c)| c.finish()).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.at.len()));
         let rows =
             RecordBatch::try_new_with_options(self.schema.clone(), columns?, &options).map_err(|error| {

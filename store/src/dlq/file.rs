@@ -16,7 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
-use super::schema::{EPOCH, FORMAT, FORMAT_KEY, MESSAGE, RAW, ROW_JSON, schema};
+use super::schema::{EPOCH, EVENT_TIME, FORMAT, FORMAT_KEY, MESSAGE, POSITION, RAW, ROW_JSON, schema};
 
 /// One Parquet file with these rows.
 pub(crate) fn encode(batches: &[RecordBatch], schema: SchemaRef) -> Result<Bytes> {
@@ -26,8 +26,8 @@ pub(crate) fn encode(batches: &[RecordBatch], schema: SchemaRef) -> Result<Bytes
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(vec![KeyValue::new(FORMAT_KEY.to_owned(), FORMAT.to_owned())]));
-    // Texts that hardly repeat: a dictionary would be built and thrown away.
-    for column in [MESSAGE, RAW, ROW_JSON] {
+    // Values that hardly repeat: a dictionary would be built and thrown away.
+    for column in [POSITION, MESSAGE, RAW, ROW_JSON, EVENT_TIME] {
         properties = properties.set_column_dictionary_enabled(column.into(), false);
     }
     // Without Arrow's own schema in it the file has plain Parquet types, which every reader knows.

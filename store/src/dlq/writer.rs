@@ -22,7 +22,7 @@ use crate::paths;
 /// Rows in memory at which they are staged.
 pub(crate) const MOST_ROWS: usize = 50_000;
 /// Bytes in memory at which they are staged.
-pub(crate) const MOST_BYTES: usize = 8 << 20;
+pub(crate) const MOST_BYTES: usize = 4 << 20;
 
 /// Numbers the files of this process; a task of one incarnation lives in one process.
 static FILES: AtomicU64 = AtomicU64::new(1);

@@ -114,7 +114,7 @@ impl TextDecoder for Decoder {
         if offset == 0 {
             match self.header(text, last)? {
                 Some(behind) => at = behind,
-                None => return self.records.finish(&input, 0, false),
+                None => return self.records.finish(0, false),
             }
         }
         while at < text.len() && !self.records.full() {
@@ -146,7 +146,7 @@ impl TextDecoder for Decoder {
             }
             at = next;
         }
-        self.records.finish(&input, at, overlong)
+        self.records.finish(at, overlong)
     }
 
     fn skip(&mut self, piece: &[u8]) -> Option<usize> {
@@ -189,9 +189,8 @@ impl Record {
             self.cells[at] = self.cell(slot.kind, self.fields[at], text);
         }
         let csv = &self.csv;
-        records.push(&self.cells, text, position, |slot, cell, column, side| {
-            resolve(csv, slot, cell, column, text, side)
-        })?;
+        records
+            .push(&self.cells, text, position, |slot, cell, column| resolve(csv, slot, cell, column, text))?;
         Ok(true)
     }
 
@@ -297,7 +296,6 @@ fn resolve(
     cell: Cell,
     column: &mut Column,
     text: &[u8],
-    side: &mut Vec<u8>,
 ) -> Result<(), RowError> {
     match cell {
         Cell::Text(span) => {
@@ -306,9 +304,10 @@ fn resolve(
         }
         Cell::Escaped(span) => {
             check_utf8(slot, span.of(text))?;
-            let start = side.len();
-            unquote(csv, span.of(text), side);
-            column.push_side(side, start);
+            column.push_text(|out| {
+                unquote(csv, span.of(text), out);
+                Ok(())
+            })?;
         }
         _ => return Err(misfit(slot, cell, text)),
     }

@@ -120,7 +120,7 @@ impl TextDecoder for Decoder {
             self.record(text, at, end, offset);
             at = next;
         }
-        self.records.finish(&input, at, overlong)
+        self.records.finish(at, overlong)
     }
 }
 
@@ -176,9 +176,9 @@ impl Line {
         {
             return outcome;
         }
-        match records.push(&self.cells, text, position, |slot, cell, column, side| {
-            resolve(slot, cell, column, text, side)
-        }) {
+        match records
+            .push(&self.cells, text, position, |slot, cell, column| resolve(slot, cell, column, text))
+        {
             Ok(()) => Outcome::Row,
             Err(error) => Outcome::Rejected(error),
         }
@@ -282,8 +282,8 @@ impl Line {
                 Some(true) => {}
                 Some(false) => return Some(Outcome::Pruned),
                 None if rejected.is_none() => {
-                    let (mut column, mut side) = (Column::new(&slot.data_type), Vec::new());
-                    rejected = resolve(slot, *cell, &mut column, text, &mut side).err();
+                    let mut column = Column::new(&slot.data_type);
+                    rejected = resolve(slot, *cell, &mut column, text).err();
                 }
                 None => {}
             }
@@ -386,13 +386,7 @@ fn is_json(token: &[u8]) -> bool {
 }
 
 /// Puts a cell that is not plain into its column.
-fn resolve(
-    slot: &Slot,
-    cell: Cell,
-    column: &mut Column,
-    text: &[u8],
-    side: &mut Vec<u8>,
-) -> Result<(), RowError> {
+fn resolve(slot: &Slot, cell: Cell, column: &mut Column, text: &[u8]) -> Result<(), RowError> {
     match cell {
         Cell::Text(span) => {
             check_utf8(slot, span.of(text))?;
@@ -403,12 +397,11 @@ fn resolve(
             if !span.ascii {
                 check_utf8(slot, raw)?;
             }
-            let start = side.len();
-            unescape(raw, side).map_err(|(_, what)| {
+            let written = column.push_text(|out| unescape(raw, out));
+            written.map_err(|(_, what)| {
                 let code = if what == "lone surrogate" { "invalid-utf8" } else { "json-syntax" };
                 RowError::new(code, format!("column `{}`: {what}", slot.name)).column(&slot.name)
             })?;
-            column.push_side(side, start);
         }
         Cell::Raw(span) if slot.kind == Kind::Other => {
             column.push_other(nested::value(slot, span.of(text))?);

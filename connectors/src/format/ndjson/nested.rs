@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, ListArray, MapArray, NullArray, StructArray};
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Fields};
 use base64::Engine;
@@ -187,17 +187,14 @@ fn map_array(
 
 fn leaf_array(data_type: &DataType, values: &[Option<&Value>]) -> Result<ArrayRef> {
     let mut column = Column::new(data_type);
-    let mut side = Vec::new();
     for value in values {
         match value.and_then(|v| leaf(data_type, v)) {
             Some((Cell::Text(_), text)) => {
-                let start = side.len();
-                side.extend_from_slice(text.as_bytes());
-                column.push_side(&side, start);
+                column.push(&Cell::Text(Span::new(0, text.len(), true)), text.as_bytes());
             }
             Some((cell, _)) if column.push(&cell, &[]) => {}
             _ => column.push_null(),
         }
     }
-    column.finish(&Buffer::default(), &Buffer::from_vec(side))
+    column.finish()
 }

@@ -5,10 +5,12 @@ import os
 import pathlib
 import platform
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ENGINES = ROOT / "benches" / "compare" / "engines"
@@ -84,6 +86,22 @@ def measure(command, cores=None, ok=(0,)):
     if child.returncode not in ok:
         raise SystemExit(f"{command} ended with {child.returncode}:\n{said.decode(errors='replace')}")
     return {"cpu": usage.ru_utime + usage.ru_stime, "wall": wall, "rss": usage.ru_maxrss / 1024}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def metric(address, name, label=""):
+    """Sum of a metric's samples with this label, by asking a running process; 0 while it does not answer."""
+    try:
+        with urllib.request.urlopen("http://%s:%d/metrics" % address, timeout=1) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return 0
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and label in line)
 
 
 def span(samples, key, digits=2):

@@ -7,9 +7,11 @@ for docs/performance.md. Needs cargo, python3 with venv, and the Python registry
 """
 
 import argparse
+import shutil
 import subprocess
+import time
 
-from harness import (ENGINES, ROOT, build, data, fresh, machine, measure, peers, ratio, say, span, table)
+from harness import (ENGINES, ROOT, build, data, free_port, fresh, machine, measure, metric, peers, ratio, say, span, table)
 
 WORKS = [("W1", "ndjson"), ("W1", "parquet"), ("W2", "ndjson"), ("W2", "parquet")]
 ALL = ["conveyor", "duckdb", "polars", "datafusion"]
@@ -132,8 +134,36 @@ def start(arguments, conveyor):
     return in_turn("start, one row, commit, end", max(arguments.pairs, 10), {"run": run}, key="wall")
 
 
+def recovery(arguments, conveyor):
+    """`kill -9` in the middle of W1, a new process at once: until it has read its first row, by its own metrics."""
+    folder, out = data(arguments.bytes), fresh("recovery")
+    path = conveyor.manifest("W1", folder, out, interval="200ms")
+    seconds = []
+    for turn in range(max(arguments.pairs, 10)):
+        for left in ("rows", "dead", "data"):
+            shutil.rmtree(out / left, ignore_errors=True)
+        address = ("127.0.0.1", free_port())
+        command = [conveyor.binary, "run", "-q", "-f", path, "--data-dir", out / "data", "--metrics", "%s:%d" % address]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+            while metric(address, "conveyor_epochs_committed_total") < 1:
+                if first.poll() is not None:
+                    raise SystemExit("the job had ended before its first epoch: give it more --bytes")
+                time.sleep(0.005)
+            first.kill()
+        began = time.monotonic()
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as second:
+            while metric(address, "conveyor_rows_in_total", 'kind="source"') < 1:
+                if second.poll() is not None:
+                    raise SystemExit("there was nothing left to read: give it more --bytes")
+                time.sleep(0.001)
+            seconds.append({"ms": (time.monotonic() - began) * 1000})
+            second.kill()
+        say(f"recovery: {seconds[-1]['ms']:.0f} ms")
+    return table(["kill -9 to the first new row read", "ms"], [["W1, restarted at once", span(seconds, "ms", 0)]])
+
+
 def main():
-    extras = {"epochs": epochs, "dlq": dlq, "cores": cores, "branches": branches, "start": start}
+    extras = {"recovery": recovery, "epochs": epochs, "dlq": dlq, "cores": cores, "branches": branches, "start": start}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bytes", type=int, default=1_000_000_000)
     parser.add_argument("--pairs", type=int, default=5, help="runs of each engine that count")

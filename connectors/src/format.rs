@@ -21,7 +21,8 @@
 //! 5. A range of a file (where [`TextFormat::ranges`] allows it) starts behind the first `\n` at or after its start - 1 and
 //!    ends with the record in which its last byte lies.
 //!
-//! String columns may point into the input: a batch keeps the input alive.
+//! Text columns are copied out of the input, so that a few rows do not keep a large input alive and its buffer can be read
+//! into again.
 
 pub mod csv;
 pub mod infer;
@@ -164,7 +165,7 @@ pub trait TextDecoder: Send {
 
     /// Decodes records from the front of `input`, whose first byte is at `offset` of the file and starts a record, until
     /// there are `batch_rows` rows or the input ends. `last` says that nothing follows `input`, so its last record may
-    /// lack a line end. String views may point into `input` without a copy.
+    /// lack a line end.
     ///
     /// # Errors
     /// Only for what concerns the file as a whole. Bad records are in [`Decoded::rejected`].

@@ -2,7 +2,7 @@
 //!
 //! # Reading
 //! A record is a line (`\n` or `\r\n`); blank lines are skipped. The schema leads: only wanted columns are read, straight
-//! from the bytes into Arrow's form, and text without escapes is not copied.
+//! from the bytes into Arrow's form.
 //!
 //! - A missing key and `null` are null. Of a repeated key the first counts. Unknown keys are ignored.
 //! - A record whose predicate is not true is left out whatever else is wrong in it, as long as the columns of the

@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn numbers_are_as_short_as_can_be() {
         let edges =
-            [0.0, -0.0, 0.001, 0.0009, 0.0001, 1e-5, 1e10, 9_999_999_999.9999, 1e15, 1e16, 1e300, 5e-324];
+            [0.0, -0.0, 0.001, 0.0009, 0.0001, 1e-5, 1e10, 9_999_999_999.999_9, 1e15, 1e16, 1e300, 5e-324];
         for value in edges.into_iter().chain([0.1 + 0.2, 1.0, 500.0, 984.59, 905.8228, -12.5, f64::MAX]) {
             assert_eq!(written(value), searched(value));
         }

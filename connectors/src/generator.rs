@@ -15,6 +15,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use conveyor_model::connector::{ConnectorSpec, FieldKind, FieldSpec};
+use conveyor_model::credit::cost;
 use conveyor_model::origin::RowIds;
 use conveyor_model::plan::Mode;
 use conveyor_model::source::{
@@ -259,7 +260,8 @@ impl GeneratorSource {
         self.made += rows as u64;
         let source = self.context.name.clone();
         let origin = Origin::new(source, "generator".into(), RowIds::Range { start, len: rows });
-        let bytes = batch.get_array_memory_size() as u64;
+        // The rows' own bytes: buffers are made with room to spare.
+        let bytes = cost(&batch);
         let split = lane.id.clone();
         Ok(Read::Rows(SourceRows {
             batch: Batch::new(batch, origin),

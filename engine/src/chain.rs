@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use conveyor_model::credit::{MAX_WINDOW, cost};
 use conveyor_model::{Batch, Error, Result, Watermark};
 
 use crate::operator::{Emitter, Failed, Operator, StepInfo};
@@ -30,12 +31,17 @@ struct Link {
 #[derive(Default)]
 pub(crate) struct Chain {
     links: Vec<Link>,
+    /// Rows within the chain, with the step that is to take them; the next ones stand last.
+    under_way: Vec<(usize, Batch)>,
+    /// A step could not take its rows at once.
+    divided: bool,
 }
 
 impl Chain {
     /// A chain of these operators.
     pub(crate) fn new(operators: impl IntoIterator<Item = (StepInfo, Box<dyn Operator>)>) -> Self {
-        Self { links: operators.into_iter().map(|(info, operator)| Link { info, operator }).collect() }
+        let links = operators.into_iter().map(|(info, operator)| Link { info, operator }).collect();
+        Self { links, under_way: Vec::new(), divided: false }
     }
 
     /// Whether rows pass unchanged.
@@ -43,12 +49,64 @@ impl Chain {
         self.links.is_empty()
     }
 
-    /// Sends a batch through all steps.
+    /// Sends a batch through all steps. What comes out may be more than should stand in memory at once: then this
+    /// returns early, and [`Chain::go_on`] is to be called, when the rows of `flow` are gone, until it has nothing left.
     ///
     /// # Errors
     /// What a step reports, with its name.
     pub(crate) fn on_batch(&mut self, batch: Batch, flow: &mut Flow) -> Result<()> {
-        push(&mut self.links, batch, flow)
+        self.under_way.push((0, batch));
+        self.work(flow)
+    }
+
+    /// Goes on with rows that are still within the chain; false if there are none.
+    ///
+    /// # Errors
+    /// As for `on_batch`.
+    pub(crate) fn go_on(&mut self, flow: &mut Flow) -> Result<bool> {
+        if self.under_way.is_empty() {
+            return Ok(false);
+        }
+        self.work(flow).map(|()| true)
+    }
+
+    /// Takes the rows under way through the chain, the first ones as far as they go before the others.
+    fn work(&mut self, flow: &mut Flow) -> Result<()> {
+        let mut bytes = 0;
+        while let Some((at, batch)) = self.under_way.pop() {
+            let Some(link) = self.links.get_mut(at) else {
+                bytes += if self.divided { cost(batch.rows()) } else { 0 };
+                flow.batches.push(batch);
+                if bytes > MAX_WINDOW {
+                    return Ok(());
+                }
+                continue;
+            };
+            let mut out = Emitter::default();
+            let place = batch.origin().segments().first().map(|s| (s.split.clone(), first_position(&batch)));
+            link.operator.on_batch(batch, &mut out).map_err(|e| locate(e.at(&link.info.name), place))?;
+            if let Some(whole) = out.take_given_back() {
+                let (rows, half) = (whole.num_rows(), whole.num_rows() / 2);
+                assert!(half > 0, "one row alone is never given back");
+                self.divided = true;
+                self.under_way.push((at, whole.slice(half, rows - half)));
+                self.under_way.push((at, whole.slice(0, half)));
+                continue;
+            }
+            self.pass_on(at, out, flow);
+        }
+        self.divided = false;
+        Ok(())
+    }
+
+    /// Puts what a step gave out before the next one.
+    fn pass_on(&mut self, at: usize, mut out: Emitter, flow: &mut Flow) {
+        let (filtered, expanded) = out.take_counts();
+        flow.filtered += filtered;
+        flow.expanded += expanded;
+        let info = &self.links[at].info;
+        flow.failed.extend(out.take_failed().into_iter().map(|f| (info.clone(), f)));
+        self.under_way.extend(out.take_batches().into_iter().rev().map(|batch| (at + 1, batch)));
     }
 
     /// Tells all steps of a watermark, first to last: what one gives out passes the later ones before they hear of it.
@@ -73,10 +131,11 @@ impl Chain {
         mut what: impl FnMut(&mut dyn Operator, &mut Emitter) -> Result<()>,
     ) -> Result<()> {
         for at in 0..self.links.len() {
-            let (link, rest) = self.links[at..].split_first_mut().expect("`at` is within the chain");
+            let link = &mut self.links[at];
             let mut out = Emitter::default();
             what(link.operator.as_mut(), &mut out).map_err(|e| e.at(&link.info.name))?;
-            pass_on(link, rest, out, flow)?;
+            self.pass_on(at, out, flow);
+            while self.go_on(flow)? {}
         }
         Ok(())
     }
@@ -114,17 +173,6 @@ impl Chain {
     }
 }
 
-fn push(links: &mut [Link], batch: Batch, flow: &mut Flow) -> Result<()> {
-    let Some((link, rest)) = links.split_first_mut() else {
-        flow.batches.push(batch);
-        return Ok(());
-    };
-    let mut out = Emitter::default();
-    let place = batch.origin().segments().first().map(|s| (s.split.clone(), first_position(&batch)));
-    link.operator.on_batch(batch, &mut out).map_err(|e| locate(e.at(&link.info.name), place))?;
-    pass_on(link, rest, out, flow)
-}
-
 fn first_position(batch: &Batch) -> Option<u64> {
     (!batch.is_empty()).then(|| batch.origin().get(0).position)
 }
@@ -137,17 +185,6 @@ fn locate(error: Error, place: Option<(std::sync::Arc<str>, Option<u64>)>) -> Er
         Some((split, None)) => error.in_split(split),
         None => error,
     }
-}
-
-fn pass_on(link: &Link, rest: &mut [Link], mut out: Emitter, flow: &mut Flow) -> Result<()> {
-    let (filtered, expanded) = out.take_counts();
-    flow.filtered += filtered;
-    flow.expanded += expanded;
-    flow.failed.extend(out.take_failed().into_iter().map(|f| (link.info.clone(), f)));
-    for batch in out.take_batches() {
-        push(rest, batch, flow)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

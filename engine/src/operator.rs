@@ -87,6 +87,7 @@ pub struct Emitter {
     failed: Vec<Failed>,
     filtered: u64,
     expanded: u64,
+    given_back: Option<Batch>,
 }
 
 impl Emitter {
@@ -108,6 +109,12 @@ impl Emitter {
         }
     }
 
+    /// Gives the whole input back, untouched, to be handed in again in two halves: what it would make is too much at
+    /// once. Nothing else may have been said of its rows.
+    pub fn give_back(&mut self, batch: Batch) {
+        self.given_back = Some(batch);
+    }
+
     /// Counts rows dropped on purpose.
     pub fn filtered(&mut self, rows: u64) {
         self.filtered += rows;
@@ -126,6 +133,11 @@ impl Emitter {
     /// Takes the failed rows, in order.
     pub fn take_failed(&mut self) -> Vec<Failed> {
         std::mem::take(&mut self.failed)
+    }
+
+    /// Takes the input that was given back.
+    pub fn take_given_back(&mut self) -> Option<Batch> {
+        self.given_back.take()
     }
 
     /// Takes the counts of rows filtered and expanded since the last call.

@@ -22,6 +22,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use crate::arith::{integers, is_arithmetic};
 use crate::bisect::{bisect, run, sentence};
+use crate::bounded::{TooMuch, refused};
 use crate::cast::lost;
 use crate::compile::only_column;
 use crate::expr::Evaluated;
@@ -120,11 +121,11 @@ impl Node {
     }
 
     /// Evaluates on all rows.
-    pub(crate) fn evaluate(&self, rows: &RecordBatch) -> Checked {
+    pub(crate) fn evaluate(&self, rows: &RecordBatch) -> Result<Checked, TooMuch> {
         match self {
             Node::Leaf { kernel, data_type } => {
                 let values = run(kernel, rows, data_type).expect("columns and constants do not fail");
-                Checked { values, failures: Vec::new() }
+                Ok(Checked { values, failures: Vec::new() })
             }
             Node::Call(call) => call.evaluate(rows),
             Node::Logic(logic) => logic.evaluate(rows),
@@ -133,17 +134,17 @@ impl Node {
     }
 
     /// Evaluates on some rows, ascending; the failures carry the numbers of `rows`.
-    fn evaluate_some(&self, rows: &RecordBatch, some: &[u32]) -> Checked {
+    fn evaluate_some(&self, rows: &RecordBatch, some: &[u32]) -> Result<Checked, TooMuch> {
         if some.len() == rows.num_rows() {
             return self.evaluate(rows);
         }
         let picked =
             take_record_batch(rows, &UInt32Array::from(some.to_vec())).expect("row numbers are within");
-        let mut checked = self.evaluate(&picked);
+        let mut checked = self.evaluate(&picked)?;
         for (row, _) in &mut checked.failures {
             *row = some[*row as usize];
         }
-        checked
+        Ok(checked)
     }
 }
 
@@ -186,13 +187,13 @@ impl Call {
         Call { kernel, args, schema, data_type, rule, column, name: called(expr) }
     }
 
-    fn evaluate(&self, rows: &RecordBatch) -> Checked {
+    fn evaluate(&self, rows: &RecordBatch) -> Result<Checked, TooMuch> {
         if self.args.is_empty() {
             return self.apply(rows);
         }
         let (mut arrays, mut failures) = (Vec::with_capacity(self.args.len()), Vec::new());
         for arg in &self.args {
-            let checked = arg.evaluate(rows);
+            let checked = arg.evaluate(rows)?;
             arrays.push(checked.values);
             failures = merge(failures, checked.failures);
         }
@@ -205,16 +206,16 @@ impl Call {
         let good = without(rows.num_rows(), &failures);
         let picked =
             take_record_batch(&arguments, &UInt32Array::from(good.clone())).expect("row numbers are within");
-        let checked = self.apply(&picked);
+        let checked = self.apply(&picked)?;
         let values = scatter(&checked.values, &good, rows.num_rows());
         let here = checked.failures.into_iter().map(|(row, error)| (good[row as usize], error)).collect();
-        Checked { values, failures: merge(failures, here) }
+        Ok(Checked { values, failures: merge(failures, here) })
     }
 
     /// Runs the kernel on arguments that did not fail themselves.
-    fn apply(&self, arguments: &RecordBatch) -> Checked {
+    fn apply(&self, arguments: &RecordBatch) -> Result<Checked, TooMuch> {
         if let Ok(values) = run(&self.kernel, arguments, &self.data_type) {
-            return Checked { values, failures: Vec::new() };
+            return Ok(Checked { values, failures: Vec::new() });
         }
         let found = match &self.rule {
             Rule::Cast(safe) => run(safe, arguments, &self.data_type)
@@ -226,28 +227,29 @@ impl Call {
             Rule::Opaque => None,
         };
         match found {
-            Some(checked) if !checked.failures.is_empty() => checked,
+            Some(checked) if !checked.failures.is_empty() => Ok(checked),
             _ => self.search(arguments),
         }
     }
 
-    fn search(&self, arguments: &RecordBatch) -> Checked {
-        let (values, errors) = bisect(&self.kernel, arguments, &self.data_type);
+    fn search(&self, arguments: &RecordBatch) -> Result<Checked, TooMuch> {
+        let (values, errors) = bisect(&self.kernel, arguments, &self.data_type)?;
         let code = match &self.rule {
             Rule::Cast(_) => "cast-failed",
             Rule::Arithmetic(_) | Rule::Opaque => "expression-failed",
         };
         let failures = errors.into_iter().map(|(row, error)| {
+            let code = if refused(&error).is_some() { "value-too-large" } else { code };
             let error = RowError::new(code, format!("{} failed: {}", self.name, sentence(&error)));
             (row, RowError { column: self.column.clone(), ..error })
         });
-        Checked { values, failures: failures.collect() }
+        Ok(Checked { values, failures: failures.collect() })
     }
 }
 
 impl Logic {
-    fn evaluate(&self, rows: &RecordBatch) -> Checked {
-        let left = self.left.evaluate(rows);
+    fn evaluate(&self, rows: &RecordBatch) -> Result<Checked, TooMuch> {
+        let left = self.left.evaluate(rows)?;
         let values = left.values.as_boolean();
         let failed: Vec<u32> = left.failures.iter().map(|(row, _)| *row).collect();
         let open: Vec<u32> = (0..rows.num_rows())
@@ -255,7 +257,7 @@ impl Logic {
             .map(|row| u32::try_from(row).expect("batches have fewer than 2^32 rows"))
             .filter(|row| failed.binary_search(row).is_err())
             .collect();
-        let right = self.right.evaluate_some(rows, &open);
+        let right = self.right.evaluate_some(rows, &open)?;
         let full = scatter(&right.values, &open, rows.num_rows());
         let joined = if self.and {
             and_kleene(values, full.as_boolean())
@@ -269,7 +271,7 @@ impl Logic {
         let values = joined.expect("both sides have one value a row");
         // A failed row is null: for AND and OR null and true, or null and false, could still have given a value.
         let failures = merge(left.failures, failures);
-        Checked { values: blank(Arc::new(values), &failures), failures }
+        Ok(Checked { values: blank(Arc::new(values), &failures), failures })
     }
 }
 
@@ -287,8 +289,8 @@ impl Case {
         }
     }
 
-    fn evaluate(&self, rows: &RecordBatch) -> Checked {
-        let base = self.base.as_ref().map(|base| base.evaluate(rows));
+    fn evaluate(&self, rows: &RecordBatch) -> Result<Checked, TooMuch> {
+        let base = self.base.as_ref().map(|base| base.evaluate(rows)).transpose()?;
         let (base, mut failures) = match base {
             Some(checked) => (Some(checked.values), checked.failures),
             None => (None, Vec::new()),
@@ -304,7 +306,7 @@ impl Case {
             if open.is_empty() {
                 break;
             }
-            let tested = when.evaluate_some(rows, &open);
+            let tested = when.evaluate_some(rows, &open)?;
             let hit = match &base {
                 Some(base) => self.matches(base, &open, tested.values),
                 None => tested.values.as_boolean().clone(),
@@ -317,7 +319,7 @@ impl Case {
             open = rest.filter(|row| failed.binary_search(row).is_err()).collect();
             failures = merge(failures, tested.failures);
             if !taken.is_empty() {
-                failures = merge(failures, parts.add(then, rows, &taken));
+                failures = merge(failures, parts.add(then, rows, &taken)?);
             }
         }
         open.extend(unmatched);
@@ -325,9 +327,9 @@ impl Case {
         if let Some(otherwise) = &self.otherwise
             && !open.is_empty()
         {
-            failures = merge(failures, parts.add(otherwise, rows, &open));
+            failures = merge(failures, parts.add(otherwise, rows, &open)?);
         }
-        Checked { values: parts.join(), failures }
+        Ok(Checked { values: parts.join(), failures })
     }
 
     /// Whether the base equals the WHEN values, for the rows `open`; a failed WHEN value is null and equals nothing.
@@ -359,8 +361,13 @@ impl Parts {
         Self { arrays: Vec::new(), places: vec![None; rows], filled: 0, data_type: data_type.clone() }
     }
 
-    fn add(&mut self, node: &Node, rows: &RecordBatch, some: &[u32]) -> Vec<(u32, RowError)> {
-        let checked = node.evaluate_some(rows, some);
+    fn add(
+        &mut self,
+        node: &Node,
+        rows: &RecordBatch,
+        some: &[u32],
+    ) -> Result<Vec<(u32, RowError)>, TooMuch> {
+        let checked = node.evaluate_some(rows, some)?;
         let values = if checked.values.data_type() == &self.data_type {
             checked.values
         } else {
@@ -372,7 +379,7 @@ impl Parts {
             self.filled += 1;
         }
         self.arrays.push(values);
-        checked.failures
+        Ok(checked.failures)
     }
 
     fn join(self) -> ArrayRef {
@@ -403,7 +410,7 @@ fn is_transparent(expr: &Arc<dyn PhysicalExpr>) -> bool {
 /// What a person calls the kernel.
 fn called(expr: &Arc<dyn PhysicalExpr>) -> String {
     if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
-        return format!("{}()", function.name());
+        return if function.name() == "||" { "`||`".to_owned() } else { format!("{}()", function.name()) };
     }
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         return format!("`{}`", binary.op());

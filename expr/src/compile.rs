@@ -18,6 +18,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::planner::{PlannerContext, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 
+use crate::bounded;
 use crate::error::ExprError;
 use crate::functions::{CONFIG, Functions, check_stable, parser_options};
 
@@ -34,6 +35,8 @@ pub(crate) struct Compiled {
     pub(crate) columns: BTreeSet<String>,
     pub(crate) data_type: DataType,
     pub(crate) nullable: bool,
+    /// Bytes of the largest constant.
+    pub(crate) constant: u64,
 }
 
 /// Types a syntax tree over the columns of `input`.
@@ -94,19 +97,24 @@ pub(crate) fn finish(
     boolean: bool,
 ) -> Result<Compiled, ExprError> {
     let plan_error = |e: DataFusionError| ExprError::planning(&e, sql, input);
-    let whole = Arc::new(df_schema(input, sql)?);
+    // All that follows looks at the columns that are used, however many there are.
+    let named = logical.column_refs().into_iter().map(|c| c.name.clone()).collect();
+    let (places, narrow) = used(input, &named).map_err(plan_error)?;
+    let whole = Arc::new(df_schema(&narrow, sql)?);
     let context =
         SimplifyContext::builder().with_schema(Arc::clone(&whole)).with_config_options(Arc::clone(&CONFIG));
     let simplifier = ExprSimplifier::new(context.build());
     let logical = unqualified(logical).map_err(plan_error)?;
     let logical = simplifier.coerce(logical, &whole).map_err(plan_error)?;
+    let logical = bounded::bound(logical, &whole).map_err(plan_error)?;
+    bounded::check(&logical)?;
     let logical = fold_integers(logical).map_err(plan_error)?;
     let logical = canonical(logical, &whole, boolean).map_err(plan_error)?;
-    let logical = if boolean {
-        simplify_parts(logical, &simplifier).map_err(plan_error)?
-    } else {
-        simplifier.simplify(logical).map_err(plan_error)?
-    };
+    let simplify =
+        || if boolean { simplify_parts(logical, &simplifier) } else { simplifier.simplify(logical) };
+    let logical = bounded::constants(simplify).map_err(plan_error)?;
+    // Some functions are casts only now.
+    bounded::check(&logical)?;
 
     let found = logical.get_type(&whole).map_err(plan_error)?;
     if boolean && found != DataType::Boolean {
@@ -117,22 +125,30 @@ pub(crate) fn finish(
         .help("compare it with something"));
     }
     let columns: BTreeSet<String> = logical.column_refs().into_iter().map(|c| c.name.clone()).collect();
-    let indices: Vec<usize> = input
-        .fields()
-        .iter()
-        .enumerate()
-        .filter(|(_, f)| columns.contains(f.name()))
-        .map(|(i, _)| i)
-        .collect();
-    let schema: SchemaRef = Arc::new(input.project(&indices).map_err(|e| plan_error(e.into()))?);
-    let used = df_schema(&schema, sql)?;
+    let (indices, schema) = used(&narrow, &columns).map_err(plan_error)?;
+    let indices = indices.into_iter().map(|place| places[place]).collect();
+    let typed = df_schema(&schema, sql)?;
     let physical =
-        create_physical_expr(&logical, &used, &ExecutionProps::new(), &PhysicalPlanningContext::default())
+        create_physical_expr(&logical, &typed, &ExecutionProps::new(), &PhysicalPlanningContext::default())
             .and_then(|physical| overflow_fails(physical, &schema))
+            .and_then(|physical| bounded::bound_physical(physical, &schema))
             .map_err(plan_error)?;
     let data_type = physical.data_type(&schema).map_err(plan_error)?;
     let nullable = physical.nullable(&schema).map_err(plan_error)?;
-    Ok(Compiled { logical, physical, schema, indices, columns, data_type, nullable })
+    let constant = bounded::largest_constant(&physical);
+    Ok(Compiled { logical, physical, schema, indices, columns, data_type, nullable, constant })
+}
+
+/// The columns of these names: their places, and a schema of them alone, in the same order.
+fn used(input: &SchemaRef, names: &BTreeSet<String>) -> Result<(Vec<usize>, SchemaRef), DataFusionError> {
+    let mut places = Vec::with_capacity(names.len());
+    for (place, field) in input.fields().iter().enumerate() {
+        if !names.is_empty() && names.contains(field.name()) {
+            places.push(place);
+        }
+    }
+    let schema = Arc::new(input.project(&places)?);
+    Ok((places, schema))
 }
 
 /// Simplifies each part of a condition by itself. Seen together, one part could make another vanish with its failures

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::concat;
 use arrow_schema::{DataType, SchemaRef};
 use conveyor_model::dead_letter::RowError;
 use conveyor_model::predicate::Predicate;
 use datafusion::logical_expr::Expr as Logical;
 
 use crate::bisect::run;
+use crate::bounded::{self, MAX_TOGETHER, Refused, TooMuch};
 use crate::checked::Node;
 use crate::compile::{Compiled, finish, logical};
 use crate::error::ExprError;
@@ -157,19 +159,48 @@ impl Expr {
     /// assert_eq!(result.failures[0].1.code, "cast-failed");
     /// ```
     pub fn evaluate(&self, rows: &RecordBatch) -> Evaluated {
+        self.evaluate_at_once(rows).unwrap_or_else(|TooMuch| {
+            let half = rows.num_rows() / 2;
+            let first = self.evaluate(&rows.slice(0, half));
+            let second = self.evaluate(&rows.slice(half, rows.num_rows() - half));
+            let values = concat(&[first.values.as_ref(), second.values.as_ref()]);
+            let later = second.failures.into_iter().map(|(row, error)| (row + half, error));
+            Evaluated {
+                values: values.expect("values of one expression have one type"),
+                failures: first.failures.into_iter().chain(later).collect(),
+            }
+        })
+    }
+
+    /// As [`Expr::evaluate`], but only if all values can be made at once: what the functions in it make on the way has
+    /// a limit. For those who can take the rows in parts, so that the values of all of them never stand side by side.
+    ///
+    /// # Errors
+    /// If it is too much; half the rows may do. One row alone never is: it fails instead.
+    ///
+    /// # Panics
+    /// As [`Expr::evaluate`].
+    pub fn evaluate_at_once(&self, rows: &RecordBatch) -> Result<Evaluated, TooMuch> {
         let compiled = &self.inner.compiled;
+        let alone = rows.num_rows() <= 1;
+        if !alone && compiled.constant.saturating_mul(rows.num_rows() as u64) > MAX_TOGETHER {
+            return Err(TooMuch);
+        }
         let columns = compiled.indices.iter().map(|&i| Arc::clone(rows.column(i))).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         let used = RecordBatch::try_new_with_options(Arc::clone(&compiled.schema), columns, &options)
             .expect("the batch has the schema that the expression was compiled against");
+        bounded::begin(rows.num_rows());
         match run(&compiled.physical, &used, &compiled.data_type) {
-            Ok(values) => Evaluated { values, failures: Vec::new() },
+            Ok(values) => Ok(Evaluated { values, failures: Vec::new() }),
+            Err(error) if bounded::refused(&error) == Some(Refused::Together) => Err(TooMuch),
             Err(_) => {
                 let node = self
                     .inner
                     .checked
                     .get_or_init(|| Node::new(&compiled.physical, &compiled.schema, self.inner.boolean));
-                node.evaluate(&used).finish(&compiled.data_type)
+                bounded::begin(rows.num_rows());
+                Ok(node.evaluate(&used)?.finish(&compiled.data_type))
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{filter_record_batch, take};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use conveyor_model::credit::column_cost;
 use conveyor_model::dead_letter::RowError;
 use datafusion::logical_expr::{Expr as Logical, LogicalPlan};
 use datafusion::sql::planner::SqlToRel;
@@ -14,11 +15,13 @@ use datafusion::sql::sqlparser::ast::{
     SetExpr, Statement, TableFactor,
 };
 
+use crate::bounded::MAX_TOGETHER;
 use crate::compile::check;
 use crate::error::ExprError;
 use crate::expr::Expr;
 use crate::functions::{Functions, parser_options};
 use crate::parse;
+use crate::size::sizes;
 
 /// Name of the list column before it is unnested; no column of the data may be called so.
 const LIST: &str = "__unnest";
@@ -112,16 +115,24 @@ impl Select {
 
     /// Runs it on a batch of the schema that it was compiled against.
     ///
-    /// WHERE is tested first; an output column that fails fails the row, the leftmost one naming the error.
+    /// WHERE is tested first; an output column that fails fails the row, the leftmost one naming the error. `None` if
+    /// the result is too large to stand in memory at once: half the rows may do, and one row alone always does.
     ///
     /// # Errors
     /// If the result would have more than 2^32 rows.
-    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Selected, conveyor_model::Error> {
+    pub fn evaluate(&self, rows: &RecordBatch) -> Result<Option<Selected>, conveyor_model::Error> {
         let mut state = self.filter(rows)?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.outputs.len());
         let mut bad: Vec<(usize, RowError)> = Vec::new();
+        let mut made = 0;
         for output in &self.outputs {
-            let evaluated = output.evaluate(&state.rows);
+            let Ok(evaluated) = output.evaluate_at_once(&state.rows) else { return Ok(None) };
+            if output.as_column().is_none() {
+                made += column_cost(&evaluated.values);
+            }
+            if rows.num_rows() > 1 && made > MAX_TOGETHER {
+                return Ok(None);
+            }
             bad.extend(evaluated.failures);
             columns.push(evaluated.values);
         }
@@ -129,11 +140,15 @@ impl Select {
             state.fail(bad, &mut columns)?;
         }
         if let Some(place) = self.unnest {
+            if rows.num_rows() > 1 && exploded(place, &columns).map_err(internal)? > MAX_TOGETHER {
+                return Ok(None);
+            }
             state.explode(place, &mut columns)?;
         }
         let options = RecordBatchOptions::new().with_row_count(Some(state.from.len()));
         let rows = RecordBatch::try_new_with_options(self.schema(), columns, &options).map_err(internal)?;
-        Ok(Selected { rows, from: state.from.into(), failures: state.failures, filtered: state.filtered })
+        let State { from, failures, filtered, .. } = state;
+        Ok(Some(Selected { rows, from: from.into(), failures, filtered }))
     }
 
     /// The rows that WHERE lets through.
@@ -218,6 +233,21 @@ impl State {
         self.from = repeat.values().iter().map(|row| self.from[*row as usize]).collect();
         Ok(())
     }
+}
+
+/// Bytes of the columns once the list at `place` has become rows.
+fn exploded(place: usize, columns: &[ArrayRef]) -> Result<u64, arrow_schema::ArrowError> {
+    let list = arrow::compute::cast(&columns[place], &large(columns[place].data_type()))?;
+    // Views are copied without what they point to.
+    let copied = |column: &ArrayRef| !matches!(column.data_type(), DataType::Utf8View | DataType::BinaryView);
+    let others = columns.iter().enumerate().filter(|(at, column)| *at != place && copied(column));
+    let sizes: Vec<_> = others.map(|(_, column)| sizes(column)).collect();
+    let views = 16 * columns.len() as u64;
+    let row = |(row, length): (usize, usize)| {
+        let bytes: u64 = sizes.iter().map(|column| column.at(row)).sum();
+        (length as u64).saturating_mul(bytes + views)
+    };
+    Ok(list.as_list::<i64>().offsets().lengths().enumerate().map(row).fold(0, u64::saturating_add))
 }
 
 /// Refuses what is no stateless SELECT, names what has no name, and marks the list to unnest: its name is returned.

@@ -14,11 +14,12 @@ pub const MIN_COST: u64 = 64;
 ///
 /// A slice of a large buffer costs what the slice covers. String views cost their views and the bytes they point to.
 pub fn cost(rows: &RecordBatch) -> u64 {
-    let bytes: u64 = rows.columns().iter().map(|c| array_cost(c.as_ref())).sum();
+    let bytes: u64 = rows.columns().iter().map(|c| column_cost(c.as_ref())).sum();
     bytes.max(MIN_COST)
 }
 
-fn array_cost(array: &dyn Array) -> u64 {
+/// Cost of one column, as [`cost`] counts it.
+pub fn column_cost(array: &dyn Array) -> u64 {
     use arrow_array::cast::AsArray;
     use arrow_schema::DataType;
     match array.data_type() {

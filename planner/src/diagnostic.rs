@@ -242,20 +242,20 @@ impl Diagnostics {
         self.list.push(Diagnostic {
             severity,
             code,
-            message,
-            file,
+            message: harmless(&message),
+            file: harmless(&file),
             line: at.line.max(1),
             column: at.column.max(1),
             length: at.length.min(rest).max(1),
-            path: at.path.to_string(),
-            snippet,
-            help,
+            path: harmless(&at.path.to_string()),
+            snippet: snippet.map(|line| harmless(&line)),
+            help: help.map(|help| harmless(&help)),
         });
     }
 
     /// All findings, in the order of the documents.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
-        let order = |d: &Diagnostic| self.files.0.iter().position(|f| f.name == d.file);
+        let order = |d: &Diagnostic| self.files.0.iter().position(|f| harmless(&f.name) == d.file);
         self.list.sort_by_cached_key(|d| (order(d), d.line, d.column));
         // A Transform that is used twice has its mistakes once.
         self.list.dedup();
@@ -267,6 +267,45 @@ impl Diagnostics {
             }
         }
         self.list
+    }
+}
+
+/// Text from a manifest as it may be shown: without what would steer a terminal, and without the user and password of
+/// a URL. Each character stays one character, so that places within a line stay the same.
+fn harmless(text: &str) -> String {
+    let mut shown: Vec<char> = text.chars().map(picture).collect();
+    let mut from = 0;
+    while let Some(at) = shown[from..].windows(3).position(|w| w == [':', '/', '/']) {
+        let start = from + at + 3;
+        let ends = |c: &char| c.is_whitespace() || "/\"'`,}]".contains(*c);
+        let end = shown[start..].iter().position(ends).map_or(shown.len(), |length| start + length);
+        let scheme: String =
+            shown[..start - 3].iter().rev().take_while(|c| c.is_ascii_alphanumeric()).collect();
+        // `abfs://container@account` holds no secret; the scheme was collected from its end.
+        let container = scheme.ends_with("sfba") && !shown[start..end].contains(&':');
+        if let Some(user) = shown[start..end].iter().rposition(|c| *c == '@')
+            && !container
+        {
+            shown[start..start + user].fill('*');
+        }
+        from = start;
+    }
+    shown.into_iter().collect()
+}
+
+/// A control character as its picture.
+fn picture(c: char) -> char {
+    match c {
+        '\n' => '\n',
+        '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}'),
+        '\x7f' => '\u{2421}',
+        // What turns the direction of writing, or is not seen at all.
+        '\u{80}'..='\u{9f}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => '\u{fffd}',
+        other => other,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::manifest::defs::{Body, LookupDef, MergeDef, Named, PipelineDef, SinkD
 use crate::objects::{ObjectId, Objects};
 
 /// Most steps of a pipeline after its Transforms are written out: Transforms that use others twice grow fast.
-const MAX_STEPS: usize = 10_000;
+const MAX_STEPS: u64 = 10_000;
 /// Most Transforms inside each other.
 const MAX_NESTING: usize = 32;
 
@@ -116,7 +116,8 @@ pub(crate) fn resolve(def: &PipelineDef, objects: &Objects, diags: &mut Diagnost
     let sources = r.sources(def);
     let all: Vec<Ref> = (0..sources.len()).map(|i| to(From::Source(i))).collect();
     let start = r.merge(def, &sources, all);
-    let end = r.steps(&def.steps, "", start);
+    let fits = r.fits(def);
+    let end = if fits { r.steps(&def.steps, "", start) } else { start };
     let sinks = r.sinks(def, &end);
     let (lookups, used) = (std::mem::take(&mut r.lookups), std::mem::take(&mut r.used));
     let (steps, sinks) = r.finish(sinks);
@@ -234,6 +235,37 @@ impl Resolver<'_> {
         vec![to(From::Step(self.pending.len() - 1))]
     }
 
+    /// Whether the steps are not too many once the Transforms are written out, which is counted before any is.
+    fn fits(&mut self, def: &PipelineDef) -> bool {
+        let mut known = BTreeMap::new();
+        let mut total = 0u64;
+        for step in &def.steps {
+            total = total.saturating_add(self.count(step, &mut known, 0));
+            if total > MAX_STEPS {
+                let message = format!("the pipeline has more than {MAX_STEPS} steps");
+                let help = "Transforms that use others twice grow fast";
+                self.diags.error_help("too-many-steps", &step.at, message, help.to_owned());
+                return false;
+            }
+        }
+        true
+    }
+
+    fn count(&self, step: &StepDef, known: &mut BTreeMap<String, u64>, depth: usize) -> u64 {
+        let Body::Use(name) = &*step.body else { return 1 };
+        if let Some(count) = known.get(&name.value) {
+            return *count;
+        }
+        let transform = self.objects.transforms.get(&(self.namespace.to_owned(), name.value.clone()));
+        // One that is not there, uses itself or is too deep is told when it is written out.
+        let Some(transform) = transform.filter(|_| depth <= MAX_NESTING) else { return 1 };
+        known.insert(name.value.clone(), 1);
+        let add = |sum: u64, step| sum.saturating_add(self.count(step, known, depth + 1));
+        let count = transform.steps.iter().fold(0, add);
+        known.insert(name.value.clone(), count);
+        count
+    }
+
     /// Writes steps out; returns what a step after the last one takes.
     fn steps(&mut self, steps: &[StepDef], scope: &str, input: Vec<Ref>) -> Vec<Ref> {
         let mut current = input;
@@ -253,11 +285,6 @@ impl Resolver<'_> {
                     "after a split a step must say where its rows come from",
                     help,
                 );
-            }
-            if self.pending.len() >= MAX_STEPS {
-                let message = format!("the pipeline has more than {MAX_STEPS} steps");
-                self.diags.error("too-many-steps", &def.at, message);
-                return Vec::new();
             }
             current = self.step(def, scope, refs);
         }

@@ -10,7 +10,7 @@ use conveyor_model::source::DiscoverRequest;
 
 use crate::diagnostic::{At, Diagnostic, Diagnostics, Files, Located, did_you_mean};
 use crate::graph::{Graph, resolve};
-use crate::manifest::check::{Checker, is_name};
+use crate::manifest::check::Checker;
 use crate::manifest::defs::{LookupDef, PipelineDef, SinkDef, SourceDef, TransformDef};
 use crate::manifest::read;
 use crate::manifest::tables::{self, API_VERSION, KINDS};
@@ -147,7 +147,13 @@ impl Objects {
 
 /// Reads manifests. All mistakes of all documents are reported at once; what is in order is kept.
 pub fn parse(documents: &[Document], registry: &Registry) -> Parsed {
-    let files = Files(Arc::new(documents.to_vec()));
+    // Editors on Windows put a mark before the text.
+    let bare = |d: &Document| Document {
+        name: d.name.clone(),
+        text: d.text.strip_prefix('\u{feff}').unwrap_or(&d.text).to_owned(),
+    };
+    let documents: Vec<_> = documents.iter().map(bare).collect();
+    let files = Files(Arc::new(documents.clone()));
     let mut diags = Diagnostics::new(files.clone());
     let mut reader = Reader {
         objects: Objects { files, ..Objects::default() },
@@ -214,14 +220,22 @@ impl Reader<'_> {
         let Some(kind) = kind else { return };
         let Some((namespace, name, labels)) = meta else {
             // What it would be called is not known, but its mistakes are.
-            let nameless = Located { value: String::new(), at: root.at.clone() };
-            self.spec(kind, String::new(), nameless, spec);
+            let nameless = Located { value: format!("line-{}", root.at.line), at: root.at.clone() };
+            if let Read::Pipeline(mut def) = self.spec(kind, "default".to_owned(), nameless, spec) {
+                def.broken = true;
+                self.pipelines.push(*def);
+            }
             return;
         };
         let id = ObjectId { kind, namespace: namespace.clone(), name: name.value.clone() };
         if let Some(first) = self.objects.ids.get(&id) {
             let message = format!("there are two {kind}s `{}` in the namespace `{namespace}`", name.value);
-            let help = format!("the first one is in line {}; give one of them another name", first.at.line);
+            let file = match first.at.file == name.at.file {
+                true => String::new(),
+                false => format!(" of {}", self.objects.files.0[first.at.file].name),
+            };
+            let help =
+                format!("the first one is in line {}{file}; give one of them another name", first.at.line);
             self.diags.error_help("duplicate-object", &name.at, message, help);
             self.spec(kind, namespace, name, spec);
             return;
@@ -316,7 +330,8 @@ impl Reader<'_> {
             return None;
         };
         Checker { registry: self.registry, diags: self.diags }.object(node, &tables::METADATA);
-        let name = read::text(node, "name").filter(|n| is_name(&n.value))?;
+        // One that is no name has been reported; the object is looked at all the same.
+        let name = read::text(node, "name")?;
         let namespace = read::text(node, "namespace").map_or_else(|| "default".to_owned(), |n| n.value);
         let labels = node.get("labels").map(Node::entries).unwrap_or_default().iter();
         let labels = labels.filter_map(|e| Some((e.key.clone(), e.node.text()?.to_owned())));

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use conveyor_model::{Error, Result};
 
-/// What stands for null in a folder's name.
+/// What stands for null, and as Hive has it for empty text too, in a folder's name.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// Escapes what a folder's name may not hold, or what a reader would take apart.
@@ -23,10 +23,6 @@ pub(crate) fn escape(value: &str, out: &mut String) {
                 write!(out, "%{byte:02X}").expect("a string takes all that is written to it");
             }
         }
-    }
-    // `.` and `..` are folders of their own, and an empty value would make `a=`.
-    if value.is_empty() {
-        out.push_str("%00");
     }
 }
 
@@ -59,7 +55,15 @@ pub(crate) fn group(names: &[&str], columns: &[ArrayRef]) -> Result<Vec<(String,
             }
             value.clear();
             formatter.value(row).write(&mut value).map_err(unprintable)?;
-            escape(&value, &mut folder);
+            if value.is_empty() {
+                folder.push_str(NULL);
+            } else if value == NULL {
+                // Text that happens to be the mark is no null.
+                folder.push_str("%5F");
+                escape(&value[1..], &mut folder);
+            } else {
+                escape(&value, &mut folder);
+            }
         }
         let index = match known.get(&folder) {
             Some(&index) => index,
@@ -82,18 +86,24 @@ mod tests {
 
     #[test]
     fn values_become_folders_that_nothing_can_leave() {
-        let text: ArrayRef =
-            Arc::new(StringViewArray::from(vec![Some("../x"), None, Some("a b"), Some("../x"), Some("")]));
-        let year: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 1, 1, 3]));
+        let text: ArrayRef = Arc::new(StringViewArray::from(vec![
+            Some("../x"),
+            None,
+            Some("a b"),
+            Some("../x"),
+            Some(""),
+            Some(NULL),
+        ]));
+        let year: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 1, 1, 2, 2]));
         let groups = group(&["t", "y"], &[text, year]).unwrap();
         let groups: Vec<_> = groups.iter().map(|(f, r)| (f.as_str(), r.values().to_vec())).collect();
         assert_eq!(
             groups,
             [
                 ("t=..%2Fx/y=1", vec![0, 3]),
-                ("t=__HIVE_DEFAULT_PARTITION__/y=2", vec![1]),
+                ("t=__HIVE_DEFAULT_PARTITION__/y=2", vec![1, 4]),
                 ("t=a b/y=1", vec![2]),
-                ("t=%00/y=3", vec![4]),
+                ("t=%5F_HIVE_DEFAULT_PARTITION__/y=2", vec![5]),
             ]
         );
     }

@@ -128,6 +128,7 @@ impl SinkPlan {
         if config.path.is_empty() {
             return Err(Error::bad_input("path-missing", "`path` does not say where to write"));
         }
+        super::store::no_secret(&config.path)?;
         let (named, named_compression) = by_name(&config.path);
         let single = named.is_some() && !config.path.ends_with('/');
         let format = config.format.or(named).unwrap_or(Format::Ndjson);

@@ -82,15 +82,8 @@ pub(crate) fn locate(path: &str, options: &StoreOptions, secrets: &dyn Secrets) 
         return local(FsPath::new(&unescape(rest)));
     }
     let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    no_secret(path)?;
     let base = format!("{scheme}://{host}");
-    // A password in the URL would stand in every error, position and ledger entry; nor is it told here.
-    if host.contains('@') {
-        return Err(Error::bad_input(
-            "url-with-credentials",
-            format!("a {scheme}:// URL names a user or a password"),
-        )
-        .help("leave out what stands before the `@`; credentials have settings of their own"));
-    }
     let url = Url::parse(&base).map_err(|e| {
         Error::bad_input("path-invalid", format!("`{path}` is not a path and not a URL that can be used"))
             .because(e)
@@ -102,6 +95,24 @@ pub(crate) fn locate(path: &str, options: &StoreOptions, secrets: &dyn Secrets) 
         store: Store { objects, base: base.into(), local: false, lists },
         path: rest.trim_matches('/').to_owned(),
     })
+}
+
+/// Refuses a user name or password in a URL: it would stand in plans, splits and errors. `abfs` has the container there.
+///
+/// # Errors
+/// `url-with-credentials`, without the secret.
+pub(crate) fn no_secret(path: &str) -> Result<()> {
+    let Some((scheme, rest)) = path.split_once("://") else { return Ok(()) };
+    let Some((user, host)) = rest.split(['/', '?', '#']).next().and_then(|host| host.rsplit_once('@')) else {
+        return Ok(());
+    };
+    if scheme == "file" || scheme.starts_with("abfs") && !user.contains(':') {
+        return Ok(());
+    }
+    let message = format!("the URL `{scheme}://…@{host}` holds a user name or a password");
+    Err(Error::bad_input("url-with-credentials", message).help(
+        "take it out; keys are given as `accessKeyId` and `secretAccessKey`, each `{secret: {env: NAME}}`",
+    ))
 }
 
 fn local(path: &FsPath) -> Result<Location> {
@@ -144,4 +155,24 @@ fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_holds_no_secret() {
+        for path in ["https://user:hunter2@host/x.csv", "s3://key:hunter2@bucket/x", "https://hunter2@host"] {
+            let error = no_secret(path).unwrap_err();
+            assert_eq!(error.code(), "url-with-credentials");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            let secrets = crate::secret::EnvSecrets;
+            let error = locate(path, &StoreOptions::default(), &secrets).err().map(|e| e.code().to_owned());
+            assert_eq!(error.as_deref(), Some("url-with-credentials"));
+        }
+        for path in ["a@b/c", "https://host/a@b", "s3://bucket/user:a@b", "abfss://container@account/x"] {
+            assert!(no_secret(path).is_ok(), "{path}");
+        }
+    }
 }

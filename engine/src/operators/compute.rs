@@ -2,6 +2,7 @@
 
 use arrow::array::ArrayRef;
 use conveyor_expr::Expr;
+use conveyor_model::credit::{MAX_WINDOW, column_cost};
 use conveyor_model::step::{NamedExpr, Step};
 use conveyor_model::{Batch, Result};
 
@@ -9,6 +10,9 @@ use super::compile_error;
 use super::failed::Failed;
 use super::layout::Layout;
 use crate::operator::{Emitter, Operator};
+
+/// Most bytes of new columns that are made in one go: what a channel takes at most.
+const MAX_MADE: u64 = MAX_WINDOW;
 
 /// Evaluates every expression on the whole batch; all see the input, none another's result.
 pub(super) struct Compute {
@@ -37,8 +41,19 @@ impl Operator for Compute {
     fn on_batch(&mut self, batch: Batch, out: &mut Emitter) -> Result<()> {
         let mut failed = Failed::default();
         let mut made: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
+        let mut bytes = 0;
         for expr in &self.columns {
-            let evaluated = expr.evaluate(batch.rows());
+            let Ok(evaluated) = expr.evaluate_at_once(batch.rows()) else {
+                out.give_back(batch);
+                return Ok(());
+            };
+            if expr.as_column().is_none() {
+                bytes += column_cost(&evaluated.values);
+            }
+            if bytes > MAX_MADE && batch.num_rows() > 1 {
+                out.give_back(batch);
+                return Ok(());
+            }
             failed.add(evaluated.failures);
             made.push(evaluated.values);
         }

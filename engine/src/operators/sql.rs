@@ -34,7 +34,10 @@ impl Sql {
 
 impl Operator for Sql {
     fn on_batch(&mut self, batch: Batch, out: &mut Emitter) -> Result<()> {
-        let selected = self.select.evaluate(batch.rows()).map_err(|e| e.at(&self.name))?;
+        let Some(selected) = self.select.evaluate(batch.rows()).map_err(|e| e.at(&self.name))? else {
+            out.give_back(batch);
+            return Ok(());
+        };
         let (made, failed) = (selected.rows.num_rows(), selected.failures.len());
         // Every input row that is neither failed nor filtered gave at least one row; the others of it are expanded.
         out.filtered(selected.filtered as u64);

@@ -134,7 +134,13 @@ impl Worker {
     pub(crate) async fn rows(&mut self, batch: Batch) -> Result<()> {
         let mut flow = Flow::default();
         self.chain.on_batch(batch, &mut flow)?;
-        self.carry(flow).await
+        self.carry(flow).await?;
+        // What was too much at once comes in parts, each gone before the next is made.
+        let mut flow = Flow::default();
+        while self.chain.go_on(&mut flow)? {
+            self.carry(std::mem::take(&mut flow)).await?;
+        }
+        Ok(())
     }
 
     /// Tells the chain and the next tasks that event time has advanced.

@@ -229,8 +229,13 @@ fn select_projects_filters_and_unnests() {
     let columns =
         [("t", Arc::clone(rows.column(0)), true), ("a", Arc::clone(rows.column(1)), true), ("l", list, true)];
     let rows = RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length");
-    let run =
-        |sql| Select::compile(sql, &rows.schema()).expect("it compiles").evaluate(&rows).expect("it runs");
+    let run = |sql| {
+        Select::compile(sql, &rows.schema())
+            .expect("it compiles")
+            .evaluate(&rows)
+            .expect("it runs")
+            .expect("it is little")
+    };
 
     let all = run("SELECT * EXCEPT (l), t AS copy FROM input WHERE a > 0");
     assert_eq!((all.rows.num_rows(), all.filtered, all.failures.len()), (3, 2, 0));

@@ -256,3 +256,49 @@ fn objects_that_no_pipeline_uses_are_named() {
     let broken = text.replace("source: a", "source: c");
     assert!(parse(&broken).objects.unused().is_empty(), "a name that is not known may mean any of them");
 }
+
+#[test]
+fn a_wrong_name_hides_no_other_mistake() {
+    let good = pipeline("    - filter: nosuch > 1\n    - nowhere\n    - sql: DROP TABLE x");
+    let bad = good.replace("name: test", "name: Bad_Name");
+    assert_ne!(good, bad);
+    let codes = |text: &str| {
+        let found = findings(text);
+        let codes = found.lines().filter_map(|l| l.strip_prefix("error[")?.split(']').next());
+        codes.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut expected = codes(&good);
+    assert!(expected.len() > 2, "{expected:?}");
+    let mut found = codes(&bad);
+    found.retain(|code| code != "bad-name");
+    expected.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn an_object_that_is_there_twice_names_the_other_file() {
+    let source = "apiVersion: etl.router/v1\nkind: Sink\nmetadata: {name: s}\nspec: {file: {path: x}}\n";
+    let file = |name: &str| conveyor_planner::Document { name: name.into(), text: source.into() };
+    let found = conveyor_planner::parse(&[file("a.yaml"), file("b.yaml")], &registry()).diagnostics;
+    let twice = found.iter().find(|d| d.code == "duplicate-object").expect("it is there twice");
+    assert_eq!(twice.file, "b.yaml");
+    let help = twice.help.as_deref().unwrap_or_default();
+    assert!(help.contains("line 3 of a.yaml"), "{help}");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    let text = pipeline("    - filter: nosuch > 1");
+    assert_eq!(findings(&format!("\u{feff}{text}")), findings(&text));
+}
+
+#[test]
+fn what_steers_a_terminal_and_what_is_secret_is_not_shown() {
+    let found = findings("\"a\u{1b}[31m\u{202e}\": \"https://user:hunter2@host/x\"\n");
+    assert!(!found.contains(['\u{1b}', '\0', '\u{202e}']), "{found:?}");
+    assert!(!found.contains("hunter2"), "{found}");
+    assert!(found.contains("://************@host/x"), "{found}");
+    let container = findings("a: abfss://container@account/x\n");
+    assert!(container.contains("container@account"), "{container}");
+}

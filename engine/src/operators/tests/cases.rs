@@ -287,3 +287,33 @@ fn a_plan_that_disagrees_with_its_operator_is_refused() {
     let error = build_error(&step(Op::Filter { expr: "A > 1".into() }, &ab(), &ab()));
     assert_eq!((error.code(), error.place().object.as_deref()), ("unknown-column", Some("step")));
 }
+
+#[test]
+fn columns_that_are_too_much_at_once_are_made_in_parts() {
+    let input = schema(&[("n", DataType::Int64)]);
+    let output = schema(&[("n", DataType::Int64), ("t", DataType::Utf8View)]);
+    let columns = vec![NamedExpr { name: "t".into(), expr: "repeat('x', n)".into() }];
+    let lengths: Vec<i64> = (0..100).map(|n| if n == 7 { 1 << 40 } else { 2_000_000 }).collect();
+    let rows = batch(&input, vec![ints(lengths.iter().copied().map(Some))]);
+    let compute = step(Op::Compute { columns }, &input, &output);
+    let mut chain = crate::chain::Chain::new([(crate::testing::info("c"), build_alone(&compute).unwrap())]);
+    let mut flow = crate::chain::Flow::default();
+    let (mut parts, mut positions, mut failed) = (0, Vec::new(), 0);
+    chain.on_batch(rows, &mut flow).unwrap();
+    loop {
+        // What is in memory together: one part, and the one that made it too much.
+        let bytes: u64 = flow.batches.iter().map(|b| conveyor_model::credit::cost(b.rows())).sum();
+        assert!(bytes <= 2 * conveyor_model::credit::MAX_WINDOW, "{bytes}");
+        parts += 1;
+        failed += flow.failed.iter().map(|(_, f)| f.errors.len()).sum::<usize>();
+        for batch in std::mem::take(&mut flow).batches {
+            positions.extend((0..batch.num_rows()).map(|row| batch.origin().get(row).position));
+        }
+        if !chain.go_on(&mut flow).unwrap() {
+            break;
+        }
+    }
+    assert!(parts > 1);
+    assert_eq!((positions.len(), failed), (99, 1));
+    assert!(positions.is_sorted());
+}

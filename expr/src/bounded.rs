@@ -289,6 +289,9 @@ pub(crate) fn check(logical: &Logical) -> std::result::Result<(), ExprError> {
             Logical::TryCast(cast) if width(cast.field.data_type()) > MAX_CONSTANT => {
                 found = Some(format!("a value of {} is too large", cast.field.data_type()));
             }
+            Logical::Literal(value, _) if width(&value.data_type()) > MAX_CONSTANT => {
+                found = Some(format!("a value of {} is too large", value.data_type()));
+            }
             Logical::Lambda(lambda) => {
                 let long = |node: &Logical| match node {
                     Logical::Literal(value, _) => value

@@ -139,7 +139,12 @@ fn masked(line: &str) -> String {
         let host = after.find(|c: char| c == '/' || c.is_whitespace() || c == '\'' || c == '"');
         let (authority, behind) = after.split_at(host.unwrap_or(after.len()));
         let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(u, h)| (Some(u), h));
-        if let Some(user) = user {
+        // `abfs` has the container there.
+        let container = before.ends_with("abfs") || before.ends_with("abfss");
+        if let Some(user) = user.filter(|user| container && !user.contains(':')) {
+            shown.push_str(user);
+            shown.push('@');
+        } else if let Some(user) = user {
             shown.extend(user.chars().map(|_| '*'));
             shown.push('@');
         }

@@ -1,5 +1,6 @@
 //! A pipeline with its names resolved: Transforms written out, every step with the steps or sources it takes rows from.
 
+mod count;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,6 @@ use crate::diagnostic::{At, Diagnostics, Located, did_you_mean};
 use crate::manifest::defs::{Body, LookupDef, MergeDef, Named, PipelineDef, SinkDef, SourceDef, StepDef};
 use crate::objects::{ObjectId, Objects};
 
-/// Most steps of a pipeline after its Transforms are written out: Transforms that use others twice grow fast.
-const MAX_STEPS: u64 = 10_000;
 /// Most Transforms inside each other.
 const MAX_NESTING: usize = 32;
 
@@ -233,37 +232,6 @@ impl Resolver<'_> {
         };
         self.pending.push(Pending { step, refs: all });
         vec![to(From::Step(self.pending.len() - 1))]
-    }
-
-    /// Whether the steps are not too many once the Transforms are written out, which is counted before any is.
-    fn fits(&mut self, def: &PipelineDef) -> bool {
-        let mut known = BTreeMap::new();
-        let mut total = 0u64;
-        for step in &def.steps {
-            total = total.saturating_add(self.count(step, &mut known, 0));
-            if total > MAX_STEPS {
-                let message = format!("the pipeline has more than {MAX_STEPS} steps");
-                let help = "Transforms that use others twice grow fast";
-                self.diags.error_help("too-many-steps", &step.at, message, help.to_owned());
-                return false;
-            }
-        }
-        true
-    }
-
-    fn count(&self, step: &StepDef, known: &mut BTreeMap<String, u64>, depth: usize) -> u64 {
-        let Body::Use(name) = &*step.body else { return 1 };
-        if let Some(count) = known.get(&name.value) {
-            return *count;
-        }
-        let transform = self.objects.transforms.get(&(self.namespace.to_owned(), name.value.clone()));
-        // One that is not there, uses itself or is too deep is told when it is written out.
-        let Some(transform) = transform.filter(|_| depth <= MAX_NESTING) else { return 1 };
-        known.insert(name.value.clone(), 1);
-        let add = |sum: u64, step| sum.saturating_add(self.count(step, known, depth + 1));
-        let count = transform.steps.iter().fold(0, add);
-        known.insert(name.value.clone(), count);
-        count
     }
 
     /// Writes steps out; returns what a step after the last one takes.

@@ -38,7 +38,7 @@ const BY_LENGTH: &[&str] = &[
     "array_replace_all(array_repeat('a', n / 1000), 'a', repeat('b', 4000))",
     "string_to_array(repeat('a,', n / 6), ',')",
     "struct(repeat(t, n / 4), repeat(t, n / 4), repeat(t, n / 4), repeat(t, n / 4), repeat(t, n / 4))",
-    "generate_series(DATE '2020-01-01', DATE '2020-01-01' + arrow_cast(n / 4, 'Int32'), INTERVAL '1 day')",
+    "generate_series(DATE '2020-01-01', CAST(arrow_cast(18262 + n, 'Int32') AS DATE), INTERVAL '1 day')",
     "regexp_match(repeat('a', n / 8), '((((((((((((((((((a*))))))))))))))))))')",
     "range(TIMESTAMP '2020-01-01T00:00:00', arrow_cast(1577836800000000000 + n * 1000, 'Timestamp(Nanosecond, None)'), INTERVAL '1 microsecond')",
 ];

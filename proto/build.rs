@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 1] = ["proto/conveyor/v1/log.proto"];
+const FILES: [&str; 2] = ["proto/conveyor/v1/log.proto", "proto/conveyor/v1/raft.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -64,8 +64,18 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot> {
     Snapshot::try_from(decode::<v1::Snapshot>("snapshot", bytes)?)
 }
 
-/// Decodes and compares with its own encoding: protobuf skips fields that it does not know, and then the two differ.
-fn decode<M: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<M> {
+/// Bytes of a message: the same message always gives the same bytes.
+pub fn encode<M: Message>(message: &M) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+/// The message in `bytes`; `what` names it in errors.
+///
+/// Compares with its own encoding: protobuf skips fields that it does not know, and then the two differ.
+///
+/// # Errors
+/// As [`decode_command`]. A oneof without a value is left to the caller.
+pub fn decode<M: Message + Default>(what: &str, bytes: &[u8]) -> Result<M> {
     let message =
         M::decode(bytes).map_err(|cause| malformed(what, "is not protobuf of its kind").because(cause))?;
     if message.encode_to_vec() != bytes {
@@ -74,12 +84,14 @@ fn decode<M: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<M> {
     Ok(message)
 }
 
-pub(crate) fn malformed(what: &str, why: &str) -> Error {
+/// The error for a message that lacks what it must have.
+pub fn malformed(what: &str, why: &str) -> Error {
     Error::new(Kind::Corrupt, "proto-malformed", format!("a {what} of the log {why}"))
         .help("the bytes are damaged: restore the data directory from a backup")
 }
 
-pub(crate) fn unknown(what: &str, why: &str) -> Error {
+/// The error for a form that this version does not know.
+pub fn unknown(what: &str, why: &str) -> Error {
     Error::new(Kind::Corrupt, "proto-unknown", format!("a {what} of the log {why}"))
         .help("it was written by a newer version: run that version or a later one")
 }

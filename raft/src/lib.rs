@@ -1,17 +1,20 @@
 //! What is agreed: a pure state machine over [`conveyor_model::log::Command`]s, and the durable log under it.
 //!
 //! [`ClusterState`] decides, and nothing else does: no clock, no randomness, no I/O, no hash-map order. The log makes
-//! commands durable before it applies them. [`SingleVoterLog`] is the log of one process; a replicated one takes the same
-//! state machine and the same entries.
+//! commands durable before it applies them. [`SingleVoterLog`] is the log of one process, [`ReplicatedLog`] that of a
+//! cluster's nodes: the same state machine over the same records.
 
 mod disk;
 mod error;
 mod record;
 mod recover;
+mod replicated;
+mod sealed;
 mod segment;
 mod single;
 mod snapshot;
 mod state;
+pub mod testing;
 mod view;
 mod writer;
 
@@ -20,6 +23,7 @@ mod simdisk;
 #[cfg(test)]
 mod tests;
 
+pub use replicated::{Identity, Member, NodeStatus, ReplicatedLog, Role, Rpc, Settings, Status, Transport};
 pub use single::{Options, SingleVoterLog};
 pub use state::ClusterState;
 pub use view::LogView;
@@ -34,4 +38,11 @@ pub const FAILPOINTS: &[&str] = &[
     "raft-after-snapshot",
     "raft-after-segment",
     "raft-after-delete",
+    "raft-before-wal-write",
+    "raft-after-wal-write",
+    "raft-after-wal-sync",
+    "raft-after-wal-segment",
+    "raft-after-wal-delete",
+    "raft-before-raft-snapshot",
+    "raft-after-raft-snapshot",
 ];

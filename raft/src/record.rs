@@ -4,6 +4,9 @@
 //! payload's; the checksum covers everything but itself. `durable` is the last index that had been fsynced when the record
 //! was written. That is what tells a torn tail from damage: a write is torn only while it is not yet acknowledged, so a
 //! valid record further on that says "durable up to here" proves that the broken one had once been whole.
+//!
+//! In a replicated log indices go back when a new leader's entries replace those of an old one, so that there `durable` counts
+//! the bytes of the segment, not entries.
 
 /// Bytes before the payload.
 pub(crate) const HEADER: usize = 33;
@@ -17,8 +20,17 @@ pub(crate) const TERM: u64 = 1;
 pub(crate) enum Kind {
     /// A command.
     Entry = 1,
-    /// Says that all entries up to its index are durable; carries nothing.
+    /// Says that what stands before it is durable; carries nothing. Single voter: `index` is the last entry. Replicated:
+    /// entries below `index` are committed.
     Mark = 2,
+    /// A vote. Replicated only, as all that follow.
+    Vote = 3,
+    /// Entries from `index` on are void.
+    Truncate = 4,
+    /// Entries up to and with `index` are covered by a snapshot.
+    Purge = 5,
+    /// What the segments before this one have led to.
+    Head = 6,
 }
 
 /// A record as read.
@@ -54,6 +66,10 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let kind = match header[8] {
         1 => Kind::Entry,
         2 => Kind::Mark,
+        3 => Kind::Vote,
+        4 => Kind::Truncate,
+        5 => Kind::Purge,
+        6 => Kind::Head,
         _ => return None,
     };
     if length > MAX_PAYLOAD {

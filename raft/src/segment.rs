@@ -14,7 +14,7 @@ use crate::record::{self, Kind, Record, field};
 /// Bytes before the first record.
 pub(crate) const HEADER: usize = 20;
 const MAGIC: &[u8; 7] = b"CNVYLOG";
-/// Version of the log's form.
+/// Version of the single voter's form.
 pub(crate) const VERSION: u8 = 1;
 
 /// File name of the segment that starts with entry `first`.
@@ -29,37 +29,47 @@ pub(crate) fn parse_name(name: &str) -> Option<u64> {
 
 /// Creates the segment that starts with entry `first`: written aside, fsynced, renamed, directory fsynced.
 pub(crate) fn create(disk: &dyn Disk, dir: &Path, first: u64) -> Result<Box<dyn DiskFile>> {
-    let path = dir.join(name(first));
-    let aside = dir.join(format!("{}.tmp", name(first)));
+    create_as(disk, dir, &name(first), &header(VERSION, first))
+}
+
+/// Header of a segment; `number` is what its name says.
+pub(crate) fn header(version: u8, number: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
-    header.push(VERSION);
-    header.extend(first.to_le_bytes());
+    header.push(version);
+    header.extend(number.to_le_bytes());
     header.extend(crc32fast::hash(&header).to_le_bytes());
+    header
+}
+
+/// Creates a segment that starts with `bytes`.
+pub(crate) fn create_as(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> Result<Box<dyn DiskFile>> {
+    let path = dir.join(name);
+    let aside = dir.join(format!("{name}.tmp"));
     let failed = |e| error::io("start a new segment", &path, e);
     let mut file = disk.create(&aside).map_err(failed)?;
-    file.write_at(0, &header).map_err(failed)?;
+    file.write_at(0, bytes).map_err(failed)?;
     file.sync().map_err(failed)?;
     disk.rename(&aside, &path).map_err(failed)?;
     disk.sync_dir(dir).map_err(failed)?;
     Ok(file)
 }
 
-/// Checks a segment's header against its name.
-pub(crate) fn check_header(path: &Path, bytes: &[u8], first: u64) -> Result<()> {
+/// Checks a segment's header against its name, which says `number`.
+pub(crate) fn check_header(path: &Path, bytes: &[u8], version: u8, number: u64) -> Result<()> {
     let Some(header) = bytes.get(..HEADER) else {
         return Err(error::corrupt(path, bytes.len() as u64, "a segment ends within its header"));
     };
     if &header[..7] != MAGIC {
         return Err(error::corrupt(path, 0, "a segment does not start as one"));
     }
-    if header[7] != VERSION {
+    if header[7] != version {
         return Err(error::version(path, header[7]));
     }
     if crc32fast::hash(&header[..16]) != u32::from_le_bytes(field(header, 16)) {
         return Err(error::corrupt(path, 0, "the checksum of a segment's header does not hold"));
     }
-    if u64::from_le_bytes(field(header, 8)) != first {
+    if u64::from_le_bytes(field(header, 8)) != number {
         return Err(error::corrupt(path, 8, "a segment was given another one's name"));
     }
     Ok(())
@@ -88,7 +98,7 @@ pub(crate) fn scan(
     last: bool,
     mut entry: impl FnMut(u64, u64, &[u8]) -> Result<()>,
 ) -> Result<Scan> {
-    check_header(path, bytes, first)?;
+    check_header(path, bytes, VERSION, first)?;
     let (mut at, mut next) = (HEADER, first);
     while at < bytes.len() {
         let Some((found, length)) = record::read(&bytes[at..]) else {

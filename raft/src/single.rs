@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::disk::{DirLock, Disk, RealDisk, create_dir};
 use crate::record::MAX_PAYLOAD;
 use crate::writer::{Proposal, Writer};
+use crate::replicated::refuse_replicated;
 use crate::{ClusterState, recover};
 
 /// Settings of a [`SingleVoterLog`].
@@ -46,7 +47,7 @@ impl SingleVoterLog {
     /// Opens the log in `dir`, which is created if it does not exist.
     ///
     /// # Errors
-    /// `data-dir-locked` if another process uses the directory, `log-corrupt` if an acknowledged entry is damaged,
+    /// `data-dir-locked` if another process uses the directory, `data-dir-in-other-use` if a cluster's node does, `log-corrupt` if an acknowledged entry is damaged,
     /// `log-version` or `proto-unknown` if a newer version wrote it, `log-io` or `disk-full` otherwise.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::open_with(dir, Options::default())
@@ -60,6 +61,7 @@ impl SingleVoterLog {
         create_dir(dir)?;
         let lock = DirLock::take(dir)?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        refuse_replicated(disk.as_ref(), dir)?;
         let found = recover::recover(&disk, dir)?;
         let state = Arc::new(RwLock::new(ClusterState::default()));
         let writer = Writer::new(disk, dir, state.clone(), found, options.snapshot_every.max(1));

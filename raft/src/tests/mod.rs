@@ -3,6 +3,7 @@
 mod crash;
 mod failpoints;
 mod log;
+mod replicated;
 mod state;
 
 use conveyor_model::log::{Command, Phase};

@@ -1,0 +1,6 @@
+//! What tests and measurements of a replicated log share: a network within the process that can be cut, slowed and made to
+//! lose messages under a seed.
+
+mod network;
+
+pub use network::{Faults, LocalNetwork};

@@ -13,6 +13,6 @@ pub mod v1 {
 }
 
 pub use wire::{
-    Snapshot, decode, decode_command, decode_outcome, decode_snapshot, encode, encode_command, encode_outcome,
-    encode_snapshot, malformed, unknown,
+    Snapshot, decode, decode_command, decode_outcome, decode_snapshot, encode, encode_command,
+    encode_outcome, encode_snapshot, malformed, unknown,
 };

@@ -14,8 +14,8 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::disk::{DirLock, Disk, RealDisk, create_dir};
 use crate::record::MAX_PAYLOAD;
-use crate::writer::{Proposal, Writer};
 use crate::replicated::refuse_replicated;
+use crate::writer::{Proposal, Writer};
 use crate::{ClusterState, recover};
 
 /// Settings of a [`SingleVoterLog`].

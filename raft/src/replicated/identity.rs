@@ -49,8 +49,7 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>> {
     let path = dir.join(FILE);
     let bytes = disk.read(&path).map_err(|e| error::io("read the node's identity", &path, e))?;
     let payload = sealed::open(FORM, &path, &bytes)?;
-    let m: v1::NodeIdentity =
-        decode("node identity", payload).map_err(|e| e.in_split(path.display()))?;
+    let m: v1::NodeIdentity = decode("node identity", payload).map_err(|e| e.in_split(path.display()))?;
     Ok(Some(Identity { cluster: m.cluster, node: m.node, disk: m.disk }))
 }
 

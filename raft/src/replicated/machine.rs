@@ -233,6 +233,8 @@ impl RaftSnapshotBuilder<Types> for Machine {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(cause) => Err(conveyor_model::Error::runtime("log-stopped", "a snapshot was not finished").because(cause)),
+        Err(cause) => {
+            Err(conveyor_model::Error::runtime("log-stopped", "a snapshot was not finished").because(cause))
+        }
     }
 }

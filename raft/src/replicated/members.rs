@@ -103,7 +103,8 @@ impl ReplicatedLog {
                 .help("remove that member, make the data directory anew with an id that was never used, and add that"));
         }
         let peer = Peer { address: member.address.clone(), disk };
-        let added = in_time(self.settings.answer_within, self.raft.add_learner(member.id, peer, true)).await?;
+        let added =
+            in_time(self.settings.answer_within, self.raft.add_learner(member.id, peer, true)).await?;
         added.map(drop).map_err(|cause| self.change_failed(cause))
     }
 
@@ -135,7 +136,8 @@ impl ReplicatedLog {
         let seen = metrics.borrow();
         let membership = seen.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let matched = |id| seen.replication.as_ref().and_then(|r| r.get(&id).copied().flatten()).map(|l| l.index);
+        let matched =
+            |id| seen.replication.as_ref().and_then(|r| r.get(&id).copied().flatten()).map(|l| l.index);
         let node = |(id, peer): (&u64, &Peer)| NodeStatus {
             member: Member { id: *id, address: peer.address.clone() },
             role: if voters.contains(id) { Role::Voter } else { Role::Learner },
@@ -167,7 +169,8 @@ impl ReplicatedLog {
 
     async fn change(&self, change: ChangeMembers<u64, Peer>) -> Result<()> {
         // Voters that go are no longer wanted as learners either.
-        let changed = in_time(self.settings.answer_within, self.raft.change_membership(change, false)).await?;
+        let changed =
+            in_time(self.settings.answer_within, self.raft.change_membership(change, false)).await?;
         changed.map(drop).map_err(|cause| self.change_failed(cause))
     }
 

@@ -39,8 +39,8 @@ use self::transport::{Clients, Link, astray, failed};
 use self::types::{Peer, Types};
 use self::wal::Wal;
 use crate::disk::{DirLock, Disk, RealDisk, create_dir};
-use crate::record::MAX_PAYLOAD;
 use crate::error;
+use crate::record::MAX_PAYLOAD;
 
 pub use self::identity::Identity;
 pub use self::members::{NodeStatus, Role, Status};
@@ -100,9 +100,10 @@ impl ReplicatedLog {
         let retry_after = settings.heartbeat;
         let link = Arc::new(Link { identity, transport, retry_after });
         let reader = store.reader();
-        let raft = openraft::Raft::new(link.identity.node, config, Clients(link.clone()), store, machine.clone())
-            .await
-            .map_err(|cause| stopped().because(cause))?;
+        let raft =
+            openraft::Raft::new(link.identity.node, config, Clients(link.clone()), store, machine.clone())
+                .await
+                .map_err(|cause| stopped().because(cause))?;
         let server = Server {
             raft: raft.clone(),
             identity: link.identity.clone(),
@@ -154,9 +155,9 @@ impl ReplicatedLog {
                 if let Err(fatal) = &seen.running_state {
                     return Err(stopped().because(fatal.clone()));
                 }
-                let known = seen.current_leader.and_then(|id| {
-                    Some((id, seen.membership_config.membership().get_node(&id)?.clone()))
-                });
+                let known = seen
+                    .current_leader
+                    .and_then(|id| Some((id, seen.membership_config.membership().get_node(&id)?.clone())));
                 if let Some(leader) = known {
                     return Ok(leader);
                 }
@@ -170,10 +171,18 @@ impl ReplicatedLog {
     }
 
     /// Sends a request to the leader and returns its answer; `None` if it no longer leads.
-    async fn ask_leader(&self, leader: u64, peer: &Peer, rpc: Rpc, body: Request, deadline: Instant) -> Result<Option<Response>> {
+    async fn ask_leader(
+        &self,
+        leader: u64,
+        peer: &Peer,
+        rpc: Rpc,
+        body: Request,
+        deadline: Instant,
+    ) -> Result<Option<Response>> {
         let answer = timeout_at(deadline, self.link.ask(leader, peer, rpc, body)).await;
         let named = |e: Error| e.help(format!("the leader is node {leader} at {}", peer.address));
-        let answer = answer.map_err(|_| named(unanswered()))?.map_err(|cause| named(unanswered().because(cause)))?;
+        let answer =
+            answer.map_err(|_| named(unanswered()))?.map_err(|cause| named(unanswered().because(cause)))?;
         match answer {
             Response::Failure(f) if f.kind() == v1::FailureKind::NotLeader => Ok(None),
             Response::Failure(failure) => Err(failed(failure)),
@@ -190,7 +199,12 @@ impl ReplicatedLog {
         drop(timeout_at(soon, changed).await);
     }
 
-    async fn propose_once(&self, command: &Command, bytes: usize, deadline: Instant) -> Result<Option<Outcome>> {
+    async fn propose_once(
+        &self,
+        command: &Command,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<Option<Outcome>> {
         let (leader, peer) = self.leader(deadline).await?;
         if leader == self.link.identity.node {
             let done = timeout_at(deadline, self.server.batcher.propose(command.clone(), bytes)).await;
@@ -234,7 +248,11 @@ impl ReplicatedLog {
         match timeout_at(deadline, applied).await {
             Ok(Ok(_)) => Ok(true),
             Ok(Err(_)) => Err(stopped()),
-            Err(_) => Err(Error::new(Kind::Unavailable, "log-behind", "this node has not caught up with the leader")),
+            Err(_) => Err(Error::new(
+                Kind::Unavailable,
+                "log-behind",
+                "this node has not caught up with the leader",
+            )),
         }
     }
 
@@ -307,7 +325,11 @@ pub(crate) fn create_on(disk: Arc<dyn Disk>, dir: &Path, identity: &Identity) ->
 }
 
 /// Opens the files of a node.
-pub(crate) fn open_files(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> Result<(Identity, LogStore, Machine)> {
+pub(crate) fn open_files(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    segment_bytes: u64,
+) -> Result<(Identity, LogStore, Machine)> {
     identity::refuse_single(disk.as_ref(), dir)?;
     let Some(identity) = identity::read(disk.as_ref(), dir)? else {
         return Err(Error::bad_input("data-dir-without-node", "the data directory has no node of a cluster")

@@ -21,7 +21,11 @@ pub(crate) type Entries = BTreeMap<u64, (Entry, usize)>;
 /// # Errors
 /// `log-corrupt` if an acknowledged record is damaged or missing, `log-version` or `proto-unknown` if a newer version wrote
 /// it.
-pub(crate) fn recover(disk: &Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> Result<Option<(Wal, Entries)>> {
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    segment_bytes: u64,
+) -> Result<Option<(Wal, Entries)>> {
     let names = disk.list(dir).map_err(|e| error::io("list its files", dir, e))?;
     let mut sequences: Vec<u64> = names.iter().filter_map(|n| wal::parse_name(n)).collect();
     sequences.sort_unstable();

@@ -65,7 +65,9 @@ impl Server {
             Err(e) => return Err(self.unreadable(&e).await),
         };
         self.check_sender(&request).await?;
-        if let Err(halted) = self.check_halted() {
+        // Who a node is can be asked also when it takes no part any more.
+        let introduces = matches!(request.body, Some(Request::Hello(_)));
+        if let (false, Err(halted)) = (introduces, self.check_halted()) {
             return Err(failure(v1::FailureKind::Stopped, halted.to_string()));
         }
         let Some(body) = request.body else {
@@ -120,7 +122,8 @@ impl Server {
         let membership = self.raft.metrics().borrow().membership_config.clone();
         let known = membership.membership().get_node(&request.from);
         if known.is_some_and(|peer| peer.disk != request.from_disk) {
-            let why = format!("node {} is a member with another data directory than the sender's", request.from);
+            let why =
+                format!("node {} is a member with another data directory than the sender's", request.from);
             return Err(refused(why));
         }
         Ok(())
@@ -154,7 +157,9 @@ impl Server {
                 Ok(outcome) => outcomes.push((&outcome).into()),
                 // Some of the commands may be done; only a request of one can be said not to be.
                 Err(NotDone::NotLeader) if outcomes.is_empty() => return Err(self.not_leader()),
-                Err(NotDone::NotLeader) => return Err(failure(v1::FailureKind::Unknown, "the leader changed")),
+                Err(NotDone::NotLeader) => {
+                    return Err(failure(v1::FailureKind::Unknown, "the leader changed"));
+                }
                 Err(NotDone::Unknown(why)) => return Err(failure(v1::FailureKind::Unknown, why)),
             }
         }

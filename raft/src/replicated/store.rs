@@ -140,10 +140,7 @@ impl Reader {
     fn log_state(&self) -> LogState<Types> {
         let memory = self.0.read();
         let last = memory.entries.last_key_value().map(|(_, (entry, _))| entry.log_id);
-        LogState {
-            last_purged_log_id: memory.reached.purged,
-            last_log_id: last.or(memory.reached.purged),
-        }
+        LogState { last_purged_log_id: memory.reached.purged, last_log_id: last.or(memory.reached.purged) }
     }
 }
 

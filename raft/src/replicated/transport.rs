@@ -8,6 +8,7 @@ use conveyor_model::{Error, Kind, Result};
 use conveyor_proto::v1::raft_request::Body as Request;
 use conveyor_proto::v1::raft_response::Body as Response;
 use conveyor_proto::{decode, encode, unknown, v1};
+use openraft::SnapshotSegmentId;
 use openraft::error::{
     InstallSnapshotError, RPCError, RaftError, RemoteError, SnapshotMismatch, Unreachable,
 };
@@ -16,7 +17,6 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::SnapshotSegmentId;
 
 use super::identity::Identity;
 use super::types::{Peer, Types};

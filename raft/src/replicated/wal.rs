@@ -290,7 +290,8 @@ fn new_segment(
 ) -> Result<(Box<dyn DiskFile>, u64)> {
     let mut bytes = segment::header(VERSION, sequence);
     let payload = encode(&reached.to_wire());
-    Record { kind: Kind::Head, index: reached.next, term: 0, durable: 0, payload: &payload }.write(&mut bytes);
+    Record { kind: Kind::Head, index: reached.next, term: 0, durable: 0, payload: &payload }
+        .write(&mut bytes);
     let file = segment::create_as(disk, dir, &name(sequence), &bytes)?;
     Ok((file, bytes.len() as u64))
 }

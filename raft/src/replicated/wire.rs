@@ -6,11 +6,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest, VoteResponse,
 };
 
-pub(crate) use super::types::{vote_from_wire, vote_to_wire};
 use super::types::{
     SnapshotMeta, Types, entry_from_wire, entry_to_wire, log_id_from_wire, log_id_to_wire, stored_from_wire,
     stored_to_wire,
 };
+pub(crate) use super::types::{vote_from_wire, vote_to_wire};
 
 pub(crate) fn append_to_wire(rpc: &AppendEntriesRequest<Types>) -> v1::AppendEntries {
     let placed = |entry: &openraft::Entry<Types>| v1::PlacedEntry {

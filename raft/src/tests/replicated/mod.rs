@@ -110,8 +110,10 @@ impl Cluster {
             let first = &self.nodes[&ids[0]];
             let mut metrics = first.raft().metrics();
             let seen = metrics.wait_for(|m| m.current_leader.is_some_and(|l| ids.contains(&l)));
-            let leader = tokio::time::timeout_at(deadline, seen).await.expect("in time").expect("runs");
-            let leader = leader.current_leader.expect("waited for");
+            // What is seen borrows the channel: held on, it would stop the node.
+            let seen =
+                tokio::time::timeout_at(deadline, seen).await.expect("in time").expect("runs").current_leader;
+            let leader = seen.expect("waited for");
             let mut agreed = true;
             for id in &ids[1..] {
                 let mut metrics = self.nodes[id].raft().metrics();

@@ -63,6 +63,11 @@ impl SimDisk {
         sim.fault = Some((sim.operations + after, fault));
     }
 
+    /// What was planned and has not happened will not.
+    pub(crate) fn calm(&self) {
+        self.0.lock().fault = None;
+    }
+
     pub(crate) fn crashed(&self) -> bool {
         self.0.lock().crashed
     }

@@ -42,6 +42,7 @@ async fn repair(cluster: &mut Cluster, rng: &mut ChaCha8Rng) {
     cluster.network.heal();
     cluster.network.set_faults(Faults::default());
     for id in ALL {
+        cluster.disks[&id].calm();
         if cluster.disks[&id].crashed() {
             cluster.kill(id).await;
             cluster.disks[&id].restart(rng);

@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
-const FILES: [&str; 2] = ["proto/conveyor/v1/log.proto", "proto/conveyor/v1/raft.proto"];
+const FILES: [&str; 3] =
+    ["proto/conveyor/v1/log.proto", "proto/conveyor/v1/raft.proto", "proto/conveyor/v1/control.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
-    prost_build::Config::new().compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,8 +3,10 @@
 //! Inside a crate `thiserror` enums are free to be fine-grained; what crosses a crate boundary is this type with one of
 //! few [`Kind`]s, because a caller decides by kind (retry, stop, report) and a person reads the rest.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 /// Shorthand used by every contract in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -151,6 +153,32 @@ impl Error {
         self
     }
 
+    /// An error as another process reported it. Codes are a small fixed set; one that is not short kebab-case, or comes after
+    /// [`MAX_CODES`] others, is shown in the message instead.
+    pub fn reported(kind: Kind, code: &str, message: impl Into<String>) -> Self {
+        match intern(code) {
+            Some(code) => Self::new(kind, code, message),
+            None => Self::new(kind, "reported", format!("{} ({code:.64})", message.into())),
+        }
+    }
+
+    /// The error that caused this one, with its own causes, as text.
+    pub fn cause_text(&self) -> Option<String> {
+        let mut text = String::new();
+        self.write_causes(&mut text).ok()?;
+        (!text.is_empty()).then(|| text[2..].to_owned())
+    }
+
+    fn write_causes(&self, f: &mut impl fmt::Write) -> fmt::Result {
+        let mut cause: Option<&dyn StdError> = self.0.cause.as_ref().map(|c| &**c as &dyn StdError);
+        while let Some(c) = cause {
+            write!(f, ": {c}")?;
+            // Our own errors print their causes themselves.
+            cause = if c.is::<Error>() { None } else { c.source() };
+        }
+        Ok(())
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -184,18 +212,35 @@ impl fmt::Display for Error {
         if !place.is_empty() {
             write!(f, " ({place})")?;
         }
-        let mut cause: Option<&dyn StdError> = self.0.cause.as_ref().map(|c| &**c as &dyn StdError);
-        while let Some(c) = cause {
-            write!(f, ": {c}")?;
-            // Our own errors print their causes themselves.
-            cause = if c.is::<Error>() { None } else { c.source() };
-        }
+        self.write_causes(f)?;
         write!(f, " [{}]", self.0.code)?;
         if let Some(help) = &self.0.help {
             write!(f, "; {help}")?;
         }
         Ok(())
     }
+}
+
+/// Most codes that are taken over from other processes.
+pub const MAX_CODES: usize = 1024;
+
+/// A code of another process as one of ours: kept for the life of the process, so their number is bounded.
+fn intern(code: &str) -> Option<&'static str> {
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let fits = !code.is_empty()
+        && code.len() <= 64
+        && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    // Nothing in here can panic while the lock is held, so it cannot be poisoned.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known.get(code) {
+        return Some(known);
+    }
+    if !fits || known.len() >= MAX_CODES {
+        return None;
+    }
+    let kept: &'static str = Box::leak(code.to_owned().into_boxed_str());
+    known.insert(kept);
+    Some(kept)
 }
 
 impl fmt::Debug for Error {
@@ -228,5 +273,15 @@ mod tests {
             "the source file cannot be opened (at flights, in data/a.csv): no such file [file-not-found]; check `path`"
         );
         assert_eq!(error.kind().exit_code(), 2);
+        assert_eq!(error.cause_text().as_deref(), Some("no such file"));
+    }
+
+    #[test]
+    fn a_code_from_elsewhere_is_kept_if_it_is_one() {
+        let error = Error::reported(Kind::Runtime, &String::from("far-away"), "it broke");
+        assert_eq!((error.code(), error.message()), ("far-away", "it broke"));
+        let strange = Error::reported(Kind::Runtime, "No Code\n", "it broke");
+        assert_eq!(strange.code(), "reported");
+        assert!(strange.message().contains("No Code"));
     }
 }

@@ -23,6 +23,7 @@ pub mod origin;
 pub mod plan;
 pub mod position;
 pub mod predicate;
+pub mod progress;
 pub mod secret;
 pub mod sink;
 pub mod source;

@@ -13,7 +13,7 @@ impl From<&PipelineId> for v1::PipelineId {
     }
 }
 
-fn pipeline(what: &str, id: Option<v1::PipelineId>) -> Result<PipelineId> {
+pub(crate) fn pipeline(what: &str, id: Option<v1::PipelineId>) -> Result<PipelineId> {
     let id = id.ok_or_else(|| malformed(what, "names no pipeline"))?;
     Ok(PipelineId { namespace: id.namespace, name: id.name })
 }
@@ -24,7 +24,7 @@ impl From<&ManifestRef> for v1::ObjectRef {
     }
 }
 
-fn object(what: &str, r: Option<v1::ObjectRef>) -> Result<ManifestRef> {
+pub(crate) fn object(what: &str, r: Option<v1::ObjectRef>) -> Result<ManifestRef> {
     let r = r.ok_or_else(|| malformed(what, "names no object"))?;
     Ok(ManifestRef { key: r.key, sha256: r.sha256 })
 }

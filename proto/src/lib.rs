@@ -1,8 +1,10 @@
 //! The wire: protobuf forms of what the log keeps, and the only conversions to and from `model`.
 //!
 //! Decoding refuses what it does not know. An unknown command, enum value or field is an error, never skipped: an old
-//! process that misread a newer log would apply another history than the one that was agreed.
+//! process that misread a newer log would apply another history than the one that was agreed. The messages of
+//! `control.proto` live as long as a connection, and are read leniently where that does no harm.
 
+mod control;
 mod convert;
 mod wire;
 
@@ -12,6 +14,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/conveyor.v1.rs"));
 }
 
+pub use control::{committed_from_wire, task_from_wire};
 pub use wire::{
     Snapshot, decode, decode_command, decode_outcome, decode_snapshot, encode, encode_command,
     encode_outcome, encode_snapshot, malformed, unknown,

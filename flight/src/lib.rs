@@ -1,0 +1,1 @@
+//! Edges between processes: frames over Arrow Flight, credits coming back.

@@ -1,0 +1,1 @@
+//! The control plane: accepts plans, places tasks, completes epochs, reports status.

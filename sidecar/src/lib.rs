@@ -1,0 +1,1 @@
+//! The data plane: runs the tasks that it is told to run.

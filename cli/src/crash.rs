@@ -8,6 +8,7 @@ pub fn names() -> Vec<&'static str> {
         return Vec::new();
     }
     [
+        conveyor_epoch::FAILPOINTS,
         conveyor_engine::FAILPOINTS,
         &conveyor_connectors::file::FAILPOINTS,
         &conveyor_connectors::file::REMOTE_FAILPOINTS,

@@ -110,13 +110,13 @@ impl Node {
         }
         Ok(Components {
             registry,
-            log: self.log.clone(),
             manifests: self.store.clone(),
             state: self.store.clone(),
             dlq: Arc::new(dlq),
             clock,
             secrets: Arc::new(EnvSecrets),
             seed: None,
+            exchange: None,
         })
     }
 

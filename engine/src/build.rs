@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use conveyor_epoch::Backoff;
 use conveyor_model::dead_letter::DeadLetterContext;
-use conveyor_model::edge::Inlet;
+use conveyor_model::edge::{ChannelId, ChannelSpec, Exchange, Inlet, Outlet};
 use conveyor_model::plan::{Node, NodeInput, NodeOutput, Partition, Plan, SourcePlan};
 use conveyor_model::source::{Source, SourceContext};
 use conveyor_model::{Error, Result, TaskId};
@@ -16,17 +17,18 @@ use crate::edge::inlet_set::InletSet;
 use crate::edge::local::channel;
 use crate::event_time::EventTimes;
 use crate::lookups::LookupTables;
+use crate::member::Part;
 use crate::metrics::Metrics;
 use crate::operator::BuildContext;
 use crate::operators;
 use crate::publish;
 use crate::restore::Restored;
+use crate::task::Shared;
 use crate::task::dead::DeadBox;
 use crate::task::sink::{Output, SinkOutput, named};
 use crate::task::source::SourceTask;
 use crate::task::stage::StageTask;
 use crate::task::worker::{Parts, Worker};
-use crate::task::{Backoff, Shared};
 
 /// A task that is ready to run.
 pub(crate) enum Task {
@@ -40,7 +42,7 @@ pub(crate) enum Task {
 pub(crate) struct Builder<'a> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) components: &'a Components,
-    pub(crate) plan_version: u64,
+    pub(crate) part: &'a Part,
     pub(crate) metrics: &'a Metrics,
     pub(crate) lookups: &'a LookupTables,
     pub(crate) restored: &'a Restored,
@@ -60,24 +62,23 @@ impl Builder<'_> {
         &self.shared.plan
     }
 
-    /// Builds all tasks, in plan order.
+    /// Builds all tasks of this member, in plan order.
     ///
     /// # Errors
     /// What a connector, a step or an edge reports, with its name.
     pub(crate) async fn tasks(&self) -> Result<Vec<(TaskId, Task)>> {
-        let mut channels = self.channels();
+        let mut channels = self.channels().await?;
         let mut tasks = Vec::new();
-        for node in &self.plan().nodes {
-            for subtask in 0..node.parallelism {
-                let id = TaskId { node: node.id, subtask };
-                let inlets = channels.inlets.remove(&id).unwrap_or_default();
-                tasks.push((id, self.task(node, id, inlets, &mut channels.outlets).await?));
-            }
+        for (id, _) in conveyor_epoch::tasks(self.plan()).filter(|(id, _)| self.part.tasks.contains(id)) {
+            let node = self.plan().node(id.node);
+            let inlets = channels.inlets.remove(&id).unwrap_or_default();
+            tasks.push((id, self.task(node, id, inlets, &mut channels.outlets).await?));
         }
         Ok(tasks)
     }
 
-    fn channels(&self) -> Channels {
+    /// All channels that begin or end here.
+    async fn channels(&self) -> Result<Channels> {
         let plan = self.plan();
         let mut all = Channels { outlets: BTreeMap::new(), inlets: BTreeMap::new() };
         for (index, edge) in plan.edges.iter().enumerate() {
@@ -88,19 +89,70 @@ impl Builder<'_> {
                     _ => 0..plan.node(edge.to).parallelism,
                 };
                 for to in to {
-                    let metrics = self.metrics.channel(index, number);
+                    self.channel(index, (from, to), number, &mut all).await?;
                     number += 1;
-                    let clock = self.shared.clock.clone();
-                    let (outlet, inlet) = channel(edge.window_bytes.max(1), clock, metrics.clone());
-                    let outlet = OutChannel { outlet: Box::new(outlet), metrics };
-                    all.outlets.entry((index, from)).or_default().push(outlet);
-                    let name = format!("{} {from}->{to}", edge.name);
-                    let receiver = TaskId { node: edge.to, subtask: to };
-                    all.inlets.entry(receiver).or_default().push((name, Box::new(inlet)));
                 }
             }
         }
-        all
+        Ok(all)
+    }
+
+    /// Both ends of a channel, as far as they are here.
+    async fn channel(
+        &self,
+        index: usize,
+        (from, to): (u32, u32),
+        number: usize,
+        all: &mut Channels,
+    ) -> Result<()> {
+        let edge = &self.plan().edges[index];
+        let (sender, receiver) =
+            (TaskId { node: edge.from, subtask: from }, TaskId { node: edge.to, subtask: to });
+        let metrics = self.metrics.channel(index, number);
+        let spec = ChannelSpec {
+            id: ChannelId {
+                pipeline: self.plan().pipeline.clone(),
+                incarnation: self.shared.incarnation,
+                edge: index as u32,
+                from,
+                to,
+            },
+            schema: edge.schema.clone(),
+            window_bytes: edge.window_bytes.max(1),
+            meter: metrics.clone(),
+        };
+        let here = |task| self.part.tasks.contains(task);
+        let (outlet, inlet): (Option<Box<dyn Outlet>>, Option<Box<dyn Inlet>>) =
+            match (here(&sender), here(&receiver)) {
+                (true, true) => {
+                    let (outlet, inlet) =
+                        channel(spec.window_bytes, self.shared.clock.clone(), metrics.clone());
+                    (Some(Box::new(outlet)), Some(Box::new(inlet)))
+                }
+                (true, false) => {
+                    let peer = self.part.peers.get(&receiver).ok_or_else(|| unplaced(receiver))?;
+                    (Some(self.exchange()?.outlet(spec, peer).await?), None)
+                }
+                (false, true) => (None, Some(self.exchange()?.inlet(spec).await?)),
+                (false, false) => (None, None),
+            };
+        if let Some(outlet) = outlet {
+            all.outlets.entry((index, from)).or_default().push(OutChannel { outlet, metrics });
+        }
+        if let Some(inlet) = inlet {
+            let name = format!("{} {from}->{to}", edge.name);
+            all.inlets.entry(receiver).or_default().push((name, inlet));
+        }
+        Ok(())
+    }
+
+    fn exchange(&self) -> Result<&Arc<dyn Exchange>> {
+        self.components.exchange.as_ref().ok_or_else(|| {
+            Error::runtime(
+                "no-exchange",
+                "a task is placed elsewhere, but this process has no edges to others",
+            )
+        })
     }
 
     async fn task(
@@ -118,7 +170,12 @@ impl Builder<'_> {
         match &node.input {
             NodeInput::Edges => {
                 let inlets = InletSet::new(inlets, self.restored.mark(&node.name));
-                Ok(Task::Stage(Box::new(StageTask { worker, inlets, whole: false })))
+                let senders = self.plan().inputs(node.id).map(|e| e.from);
+                let from_afar = senders.into_iter().any(|from| {
+                    let mut subtasks = 0..self.plan().node(from).parallelism;
+                    subtasks.any(|subtask| !self.part.tasks.contains(&TaskId { node: from, subtask }))
+                });
+                Ok(Task::Stage(Box::new(StageTask { worker, inlets, whole: false, from_afar })))
             }
             NodeInput::Source(source) => {
                 let restore = self.restored.positions(&node.name);
@@ -148,7 +205,7 @@ impl Builder<'_> {
         let metrics = self.metrics.node(node.id);
         let context = DeadLetterContext {
             pipeline: self.plan().pipeline.clone(),
-            plan_version: self.plan_version,
+            plan_version: self.part.plan_version,
             incarnation: self.shared.incarnation,
             task: id,
         };
@@ -240,4 +297,8 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+fn unplaced(task: TaskId) -> Error {
+    Error::runtime("task-unplaced", format!("nobody runs task {task}"))
 }

@@ -7,20 +7,18 @@ use std::time::Duration;
 use conveyor_model::batch::BATCH_ROWS;
 use conveyor_model::connector::Registry;
 use conveyor_model::dead_letter::DeadLetterQueue;
-use conveyor_model::log::Log;
+use conveyor_model::edge::Exchange;
 use conveyor_model::manifest::{Manifest, Manifests};
 use conveyor_model::secret::Secrets;
 use conveyor_model::state::StateStore;
 use conveyor_model::{Clock, RowCounters};
 use tokio_util::sync::CancellationToken;
 
-/// The parts of the world that a run touches.
+/// The parts of the world that a member touches.
 #[derive(Clone)]
 pub struct Components {
     /// Connectors by name.
     pub registry: Registry,
-    /// What is agreed.
-    pub log: Arc<dyn Log>,
     /// Where epochs' manifests lie.
     pub manifests: Arc<dyn Manifests>,
     /// Where operators' state lies.
@@ -34,6 +32,8 @@ pub struct Components {
     /// An epoch of another pipeline: while this one has no epoch of its own, its `dedupe` steps know the keys that those
     /// of the same id knew there. A replay of dead letters starts so.
     pub seed: Option<Arc<Manifest>>,
+    /// Edges to other processes; none where all tasks run in this one.
+    pub exchange: Option<Arc<dyn Exchange>>,
 }
 
 /// Settings of a run.

@@ -4,9 +4,6 @@ use conveyor_model::Result;
 
 /// All crash points of the engine, in the order in which an epoch passes them.
 pub const FAILPOINTS: &[&str] = &[
-    INCARNATION,
-    BEGIN_BEFORE,
-    BEGIN_AFTER,
     INJECTED,
     BARRIER,
     STATE_BEFORE,
@@ -15,20 +12,12 @@ pub const FAILPOINTS: &[&str] = &[
     PREPARE_AFTER,
     DEAD_LETTERS_STAGED,
     ACK_BEFORE,
-    ALL_ACKED,
-    MANIFEST_BEFORE,
-    MANIFEST_AFTER,
-    COMMIT_AFTER,
     PUBLISH_DEAD_LETTERS_AFTER,
     PUBLISH_SINK_BEFORE,
     PUBLISH_SINK_AFTER,
     PUBLISHED,
-    CLEANED_UP,
 ];
 
-pub(crate) const INCARNATION: &str = "engine-incarnation-after";
-pub(crate) const BEGIN_BEFORE: &str = "engine-begin-before";
-pub(crate) const BEGIN_AFTER: &str = "engine-begin-after";
 pub(crate) const INJECTED: &str = "engine-inject-after";
 pub(crate) const BARRIER: &str = "engine-barrier-aligned";
 pub(crate) const STATE_BEFORE: &str = "engine-state-upload-before";
@@ -37,15 +26,10 @@ pub(crate) const PREPARE_BEFORE: &str = "engine-prepare-before";
 pub(crate) const PREPARE_AFTER: &str = "engine-prepare-after";
 pub(crate) const DEAD_LETTERS_STAGED: &str = "engine-dead-letters-staged";
 pub(crate) const ACK_BEFORE: &str = "engine-ack-before";
-pub(crate) const ALL_ACKED: &str = "engine-all-acked";
-pub(crate) const MANIFEST_BEFORE: &str = "engine-manifest-before";
-pub(crate) const MANIFEST_AFTER: &str = "engine-manifest-after";
-pub(crate) const COMMIT_AFTER: &str = "engine-committed-not-published";
 pub(crate) const PUBLISH_DEAD_LETTERS_AFTER: &str = "engine-publish-dead-letters-after";
 pub(crate) const PUBLISH_SINK_BEFORE: &str = "engine-publish-sink-before";
 pub(crate) const PUBLISH_SINK_AFTER: &str = "engine-publish-sink-after";
 pub(crate) const PUBLISHED: &str = "engine-published";
-pub(crate) const CLEANED_UP: &str = "engine-clean-up-after";
 
 /// Passes a crash point. Armed with `return`, it answers as a system that is down.
 ///

@@ -9,10 +9,10 @@ mod coalesce;
 mod compact;
 mod config;
 mod edge;
-mod epochs;
 mod event_time;
 mod failpoints;
 pub mod lookups;
+mod member;
 mod metrics;
 pub mod operator;
 pub mod operators;
@@ -23,6 +23,7 @@ mod restore;
 mod run;
 mod runtime;
 mod task;
+mod tasks;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -30,6 +31,9 @@ mod tests;
 
 pub use clock::SystemClock;
 pub use config::{Components, Config, NodeSummary, Shutdown, Summary};
+pub use conveyor_epoch::EpochSnapshot;
 pub use failpoints::FAILPOINTS;
-pub use metrics::{EdgeSnapshot, EpochSnapshot, Metrics, NodeSnapshot, Snapshot};
+pub use member::{Part, Place, work};
+pub use metrics::{EdgeSnapshot, Metrics, NodeSnapshot, Snapshot};
 pub use run::run;
+pub use runtime::Compute;

@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use conveyor_model::connector::Registry;
 use conveyor_model::lookup::{LookupConnector, LookupRequest};
-use conveyor_model::plan::{LookupPlan, Plan};
+use conveyor_model::plan::LookupPlan;
 use conveyor_model::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
@@ -115,17 +115,22 @@ impl LookupTables {
         Self { tables: tables.into_iter().map(|(name, rows)| (name, Table::new(rows))).collect() }
     }
 
-    /// Loads every table of the plan.
+    /// Loads tables.
     ///
     /// # Errors
     /// What the connector reports, with the table's name.
-    pub async fn load(plan: &Plan, registry: &Registry) -> Result<Self> {
+    pub async fn load(lookups: &BTreeMap<String, LookupPlan>, registry: &Registry) -> Result<Self> {
         let mut tables = BTreeMap::new();
-        for (name, lookup) in &plan.lookups {
+        for (name, lookup) in lookups {
             let rows = load_table(registry, name, lookup).await?;
             tables.insert(name.clone(), Table::new(rows));
         }
         Ok(Self { tables })
+    }
+
+    /// Whether the table is here.
+    pub fn has(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
     }
 
     /// The rows of a table as they are now.
@@ -314,7 +319,7 @@ mod tests {
         };
         let mut plan = crate::testing::plans::PlanBuilder::new(conveyor_model::plan::Mode::Job).0;
         plan.lookups.insert("t".into(), lookup.clone());
-        let tables = LookupTables::load(&plan, &registry).await.unwrap();
+        let tables = LookupTables::load(&plan.lookups, &registry).await.unwrap();
         let index = tables.index("t", "sum", sum).unwrap();
         assert_eq!(index.current().index, 0);
         let stop = CancellationToken::new();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
+use conveyor_epoch::{EpochMetrics, EpochSnapshot};
+use conveyor_model::edge::Meter;
 use conveyor_model::plan::{NodeInput, NodeOutput, Partition, Plan};
 use conveyor_model::{NodeId, RowCounters, TaskId, Watermark};
 use parking_lot::Mutex;
@@ -18,7 +20,7 @@ const UNKNOWN: u64 = u64::MAX;
 pub struct Metrics {
     nodes: Vec<Arc<NodeMetrics>>,
     edges: Vec<EdgeMetrics>,
-    epoch: EpochMetrics,
+    epoch: Arc<EpochMetrics>,
     now_us: AtomicU64,
 }
 
@@ -41,7 +43,7 @@ impl Metrics {
         Self {
             nodes: nodes.collect(),
             edges: edges.collect(),
-            epoch: EpochMetrics::default(),
+            epoch: Arc::default(),
             now_us: AtomicU64::new(0),
         }
     }
@@ -59,8 +61,8 @@ impl Metrics {
         }
     }
 
-    /// Brings ages up to date; the engine's control loop calls it, since nothing here reads a clock.
-    pub(crate) fn set_now(&self, now_us: u64) {
+    /// Brings ages up to date, in microseconds of the monotonic clock: nothing here reads one.
+    pub fn set_now(&self, now_us: u64) {
         self.now_us.store(now_us, Relaxed);
     }
 
@@ -72,7 +74,7 @@ impl Metrics {
         self.edges[edge].channels[channel].clone()
     }
 
-    pub(crate) fn epoch(&self) -> &EpochMetrics {
+    pub(crate) fn epoch(&self) -> &Arc<EpochMetrics> {
         &self.epoch
     }
 }
@@ -142,21 +144,6 @@ pub struct EdgeSnapshot {
     pub window: u64,
     /// Seconds that senders waited for credit, summed over channels: the edge with most is the slow one.
     pub starved_seconds: f64,
-}
-
-/// Epochs at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EpochSnapshot {
-    /// Newest committed epoch, 0 for none.
-    pub committed: u64,
-    /// Epochs committed by this process.
-    pub commits: u64,
-    /// Seconds since the last commit, or since the start.
-    pub age_seconds: f64,
-    /// Seconds from begin to commit of the last one.
-    pub last_duration_seconds: f64,
-    /// Epochs given up.
-    pub failures: u64,
 }
 
 /// Counters of one node.
@@ -273,14 +260,14 @@ struct EdgeMetrics {
 impl EdgeMetrics {
     fn snapshot(&self, now_us: u64) -> EdgeSnapshot {
         let sum = |of: &dyn Fn(&ChannelMetrics) -> u64| self.channels.iter().map(|c| of(c)).sum::<u64>();
-        let available = sum(&|c| c.credits().0);
+        let available = sum(&|c| c.credit().0);
         EdgeSnapshot {
             name: self.name.clone(),
             rows: sum(&|c| c.rows.load(Relaxed)),
             bytes: sum(&|c| c.bytes.load(Relaxed)),
             batches: sum(&|c| c.batches.load(Relaxed)),
             credits_available: available,
-            window: available + sum(&|c| c.credits().1),
+            window: available + sum(&|c| c.credit().1),
             starved_seconds: sum(&|c| c.starved_us(now_us)) as f64 / 1e6,
         }
     }
@@ -306,23 +293,9 @@ impl ChannelMetrics {
         self.batches.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn window(&self, available: u64, in_flight: u64) {
-        self.available.store(available, Relaxed);
-        self.in_flight.store(in_flight, Relaxed);
-    }
-
     /// Credit left, and credit in flight.
-    pub(crate) fn credits(&self) -> (u64, u64) {
+    pub(crate) fn credit(&self) -> (u64, u64) {
         (self.available.load(Relaxed), self.in_flight.load(Relaxed))
-    }
-
-    pub(crate) fn starving(&self, since_us: u64) {
-        self.waiting_since.store(since_us + 1, Relaxed);
-    }
-
-    pub(crate) fn starved(&self, for_us: u64) {
-        self.waiting_since.store(0, Relaxed);
-        self.starved_us.fetch_add(for_us, Relaxed);
     }
 
     pub(crate) fn starved_us(&self, now_us: u64) -> u64 {
@@ -334,40 +307,18 @@ impl ChannelMetrics {
     }
 }
 
-/// Counters of epochs.
-#[derive(Debug, Default)]
-pub(crate) struct EpochMetrics {
-    committed: AtomicU64,
-    commits: AtomicU64,
-    last_commit_us: AtomicU64,
-    last_duration_us: AtomicU64,
-    failures: AtomicU64,
-}
-
-impl EpochMetrics {
-    pub(crate) fn started(&self, committed: u64, now_us: u64) {
-        self.committed.store(committed, Relaxed);
-        self.last_commit_us.store(now_us, Relaxed);
+impl Meter for ChannelMetrics {
+    fn credits(&self, available: u64, in_flight: u64) {
+        self.available.store(available, Relaxed);
+        self.in_flight.store(in_flight, Relaxed);
     }
 
-    pub(crate) fn committed(&self, epoch: u64, begun_us: u64, now_us: u64) {
-        self.committed.store(epoch, Relaxed);
-        self.commits.fetch_add(1, Relaxed);
-        self.last_commit_us.store(now_us, Relaxed);
-        self.last_duration_us.store(now_us.saturating_sub(begun_us), Relaxed);
+    fn starving(&self, since_us: u64) {
+        self.waiting_since.store(since_us + 1, Relaxed);
     }
 
-    pub(crate) fn failed(&self) {
-        self.failures.fetch_add(1, Relaxed);
-    }
-
-    fn snapshot(&self, now_us: u64) -> EpochSnapshot {
-        EpochSnapshot {
-            committed: self.committed.load(Relaxed),
-            commits: self.commits.load(Relaxed),
-            age_seconds: now_us.saturating_sub(self.last_commit_us.load(Relaxed)) as f64 / 1e6,
-            last_duration_seconds: self.last_duration_us.load(Relaxed) as f64 / 1e6,
-            failures: self.failures.load(Relaxed),
-        }
+    fn starved(&self, for_us: u64) {
+        self.waiting_since.store(0, Relaxed);
+        self.starved_us.fetch_add(for_us, Relaxed);
     }
 }

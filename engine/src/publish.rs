@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use conveyor_epoch::Backoff;
 use conveyor_model::connector::Registry;
 use conveyor_model::dead_letter::DeadLetterQueue;
 use conveyor_model::manifest::{Manifest, StagedRef};
@@ -11,12 +12,12 @@ use conveyor_model::{Clock, Epoch, Error, Incarnation, Kind, Result};
 
 use crate::config::Components;
 use crate::failpoints::{self, pass};
-use crate::restore::Start;
-use crate::task::Backoff;
+use crate::member::Part;
 
-/// Applies committed epochs to all targets of a pipeline.
+/// Applies committed epochs to the targets that are this member's part.
 pub(crate) struct Publisher {
-    dlq: Arc<dyn DeadLetterQueue>,
+    /// Only where it is this member's part.
+    dlq: Option<Arc<dyn DeadLetterQueue>>,
     incarnation: Incarnation,
     /// What older incarnations left among the staged dead letters was deleted.
     swept: bool,
@@ -73,19 +74,20 @@ pub(crate) fn context(
 }
 
 impl Publisher {
-    /// Opens the committers of all sinks.
+    /// Opens the committers of the sinks that are this member's part.
     ///
     /// # Errors
     /// When a target cannot be reached even after retries.
-    pub(crate) async fn open(plan: &Plan, components: &Components, start: &Start) -> Result<Self> {
+    pub(crate) async fn open(part: &Part, components: &Components) -> Result<Self> {
+        let plan = part.plan.as_ref();
         let Components { registry, dlq, clock, .. } = components;
         let mut targets = Vec::new();
-        for (node, sink) in sinks(plan) {
+        for (node, sink) in sinks(plan).filter(|(node, _)| part.publishes.contains(&node.name)) {
             let connector = connector(registry, sink)?;
             let mut backoff = Backoff::new(sink.retry);
             let committer = loop {
-                let mut context = context(plan, (node, sink), start.incarnation, 0, clock.clone());
-                context.forgotten = start.forgotten;
+                let mut context = context(plan, (node, sink), part.incarnation, 0, clock.clone());
+                context.forgotten = part.forgotten;
                 match connector.committer(context).await {
                     Ok(committer) => break committer,
                     Err(error) => tokio::time::sleep(backoff.after(error.at(&sink.name))?).await,
@@ -94,7 +96,13 @@ impl Publisher {
             let (node, name) = (node.name.clone(), sink.name.clone());
             targets.push(Target { node, name, retry: sink.retry, committer });
         }
-        Ok(Self { dlq: dlq.clone(), incarnation: start.incarnation, swept: false, sinks: targets })
+        let dlq = part.publishes_dead_letters.then(|| dlq.clone());
+        Ok(Self { dlq, incarnation: part.incarnation, swept: false, sinks: targets })
+    }
+
+    /// Whether nothing is this member's part.
+    pub(crate) fn has_nothing_to_do(&self) -> bool {
+        self.dlq.is_none() && self.sinks.is_empty()
     }
 
     /// Refuses to run against a target that is ahead of the `newest` epoch that we can have published: a restored backup, or
@@ -142,9 +150,9 @@ impl Publisher {
         let epoch = manifest.epoch;
         let dead: Vec<StagedRef> =
             manifest.tasks.iter().flat_map(|t| t.ack.dead_letters.iter().cloned()).collect();
-        if !dead.is_empty() {
+        if let Some(dlq) = self.dlq.as_ref().filter(|_| !dead.is_empty()) {
             let mut backoff = Backoff::new(Retry::default());
-            while let Err(error) = self.dlq.publish(epoch, &dead).await {
+            while let Err(error) = dlq.publish(epoch, &dead).await {
                 tokio::time::sleep(backoff.after(error.at("dead letters"))?).await;
             }
             pass(failpoints::PUBLISH_DEAD_LETTERS_AFTER)?;
@@ -172,12 +180,12 @@ impl Publisher {
     /// own to wait for either.
     async fn sweep(&mut self, manifest: &Manifest) {
         let ours = manifest.incarnation == self.incarnation;
-        if !ours || (self.swept && !manifest.finished) {
+        let Some(dlq) = self.dlq.as_ref().filter(|_| ours && (!self.swept || manifest.finished)) else {
             return;
-        }
+        };
         self.swept = true;
         let current = Incarnation(self.incarnation.0 + u64::from(manifest.finished));
-        if let Err(error) = self.dlq.sweep(&manifest.pipeline, current).await {
+        if let Err(error) = dlq.sweep(&manifest.pipeline, current).await {
             tracing::warn!(%error, "staged dead letters of earlier runs could not be deleted; the next run will");
         }
     }

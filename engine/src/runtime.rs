@@ -4,14 +4,14 @@ use conveyor_model::{Error, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// A runtime of its own that can be dropped within another one.
-pub(crate) struct Compute(Option<Runtime>);
+pub struct Compute(Option<Runtime>);
 
 impl Compute {
     /// Starts `threads` worker threads (at least one).
     ///
     /// # Errors
     /// If the system gives no threads.
-    pub(crate) fn start(threads: usize) -> Result<Self> {
+    pub fn start(threads: usize) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("conveyor-compute")
@@ -22,7 +22,7 @@ impl Compute {
     }
 
     /// Where tasks are spawned.
-    pub(crate) fn handle(&self) -> &Handle {
+    pub fn handle(&self) -> &Handle {
         self.0.as_ref().expect("the runtime is there until it is dropped").handle()
     }
 }

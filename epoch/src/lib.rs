@@ -1,1 +1,55 @@
-//! The life of a pipeline's epochs, from begin to clean-up: one control loop for `run` and for the routers.
+//! The life of a pipeline's epochs, from begin to clean-up: one control loop, for `run` and for the routers.
+//!
+//! It knows the log, the manifests and what members report; where the members run is not its affair. Which order things
+//! have is fixed in `docs/adr/0001-one-commit-point.md`.
+
+mod backoff;
+mod conserve;
+mod crew;
+mod driver;
+mod failpoints;
+mod metrics;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use conveyor_model::Clock;
+use conveyor_model::log::Log;
+use conveyor_model::manifest::Manifests;
+
+pub use backoff::Backoff;
+pub use crew::{Crew, tasks};
+pub use driver::{Driver, End, Handle};
+pub use failpoints::FAILPOINTS;
+pub use metrics::{EpochMetrics, EpochSnapshot};
+pub use start::{Start, read};
+
+/// Code of a task's or a member's error when its neighbour is gone: only the echo of what happened to the neighbour.
+pub const GONE: &str = "edge-closed";
+
+/// The parts of the world that the control loop touches.
+#[derive(Clone)]
+pub struct Components {
+    /// What is agreed.
+    pub log: Arc<dyn Log>,
+    /// Where epochs' manifests lie.
+    pub manifests: Arc<dyn Manifests>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Settings of the control loop.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// An epoch that takes longer is given up; its rows go into the next one.
+    pub epoch_timeout: Duration,
+    /// Committed manifests that are kept.
+    pub keep_manifests: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { epoch_timeout: Duration::from_secs(600), keep_manifests: 3 }
+    }
+}

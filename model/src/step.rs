@@ -121,6 +121,14 @@ impl Op {
         }
     }
 
+    /// The lookup table that the step reads.
+    pub fn lookup_table(&self) -> Option<&str> {
+        match self {
+            Op::Lookup(lookup) => Some(&lookup.table),
+            _ => None,
+        }
+    }
+
     /// Whether the step keeps something between batches that a restart must restore.
     pub fn is_stateful(&self) -> bool {
         matches!(self, Op::Dedupe(_) | Op::MergeByTime { .. })

@@ -132,9 +132,9 @@ fn a_replayed_row_is_a_duplicate_of_what_the_pipeline_has_let_through() {
 fn nothing_of_killed_runs_stays_staged_and_nothing_committed_is_lost() {
     for point in [
         "engine-dead-letters-staged:1",
-        "engine-all-acked:1",
-        "engine-manifest-after:1",
-        "engine-committed-not-published:1",
+        "epoch-all-acked:1",
+        "epoch-manifest-after:1",
+        "epoch-committed-not-published:1",
         "engine-publish-dead-letters-after:1",
         "store-before-dlq-sweep:1",
         "store-after-dlq-sweep:1",
@@ -143,7 +143,7 @@ fn nothing_of_killed_runs_stays_staged_and_nothing_committed_is_lost() {
         let manifest = case.manifest(&format!("[{STRICT}]"), "");
         let died = case.conveyorctl(&["run"], &manifest, Some(point));
         assert!(died.status.code().is_none(), "{point} was passed without a crash");
-        if point.starts_with("engine-all-acked") {
+        if point.starts_with("epoch-all-acked") {
             assert!(case.staged() > 0, "a run that dies before its commit leaves staged letters");
         }
         // A second death of the same kind: letters of two incarnations lie there.

@@ -252,6 +252,7 @@ impl Replay<'_> {
         let end = conveyor_engine::run(
             Arc::new(plan),
             state.version,
+            self.node.log.clone(),
             components,
             Config::default(),
             metrics,

@@ -66,6 +66,7 @@ impl Running {
         conveyor_engine::run(
             self.plan.clone(),
             self.version,
+            node.log.clone(),
             components,
             config,
             self.metrics.clone(),

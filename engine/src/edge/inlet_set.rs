@@ -115,7 +115,7 @@ impl InletSet {
                 }
                 Poll::Ready(None) => {
                     return Poll::Ready(Err(Error::runtime(
-                        super::local::GONE,
+                        conveyor_epoch::GONE,
                         format!("the sending task of {} is gone", channel.name),
                     )));
                 }
@@ -327,6 +327,6 @@ mod tests {
     fn a_lost_sender_is_an_error() {
         let (mut out, mut set) = open(2);
         out.pop();
-        assert_eq!(arrivals(&mut set), [super::super::local::GONE]);
+        assert_eq!(arrivals(&mut set), [conveyor_epoch::GONE]);
     }
 }

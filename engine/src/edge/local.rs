@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
+use conveyor_epoch::GONE;
 use conveyor_model::credit::{self, CreditLedger};
-use conveyor_model::edge::{Inlet, Outlet};
+use conveyor_model::edge::{Inlet, Meter, Outlet};
 use conveyor_model::{Batch, Clock, Error, Frame, Result};
 use parking_lot::Mutex;
 
@@ -32,7 +33,7 @@ pub(crate) fn channel(
     metrics: Arc<ChannelMetrics>,
 ) -> (LocalOutlet, LocalInlet) {
     let first = FIRST_WINDOW.min(window);
-    metrics.window(first, 0);
+    metrics.credits(first, 0);
     let state = State {
         queue: VecDeque::new(),
         ledger: CreditLedger::new(first),
@@ -130,7 +131,7 @@ impl Outlet for LocalOutlet {
                 }
             }
             state.queue.extend(frame.take());
-            self.0.metrics.window(state.ledger.available(), state.in_flight());
+            self.0.metrics.credits(state.ledger.available(), state.in_flight());
             let receiver = state.receiver.take();
             drop(state);
             receiver.into_iter().for_each(Waker::wake);
@@ -167,7 +168,7 @@ impl Inlet for LocalInlet {
                 state.receiver = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            self.0.metrics.window(state.ledger.available(), state.in_flight());
+            self.0.metrics.credits(state.ledger.available(), state.in_flight());
             drop(state);
             sender.into_iter().for_each(Waker::wake);
             Poll::Ready(frame)
@@ -186,9 +187,6 @@ impl Drop for LocalInlet {
         sender.into_iter().for_each(Waker::wake);
     }
 }
-
-/// What a sender gets when its receiver has ended; never the cause of a failure, only its echo.
-pub(crate) const GONE: &str = "edge-closed";
 
 fn gone() -> Error {
     Error::runtime(GONE, "the receiving task is gone")
@@ -251,7 +249,7 @@ mod tests {
             clock.advance(60_000);
             inlet.next().now_or_never().unwrap().unwrap();
         }
-        let (available, _) = metrics.credits();
+        let (available, _) = metrics.credit();
         assert!(available > 4 << 20 && available <= 8 << 20, "{available}");
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use conveyor_model::dead_letter::{DeadLetters, DeadRows, Rejected, RowError};
 use conveyor_model::manifest::StagedRef;
+use conveyor_model::progress::Report;
 use conveyor_model::{Batch, Epoch, Error, Result};
 
+use super::Shared;
 use super::shares::add_codes;
-use super::{Shared, TaskEvent};
 use crate::event_time::times;
 use crate::metrics::NodeMetrics;
 use crate::operator::{Failed, StepInfo};
@@ -92,7 +93,7 @@ impl DeadBox {
                 format!("{dead} of the last minute's {seen} rows ({share:.1} %) failed; the last: {sample}"),
             );
             let help = "has the data changed? Look at the dead letters, then mend the manifest or raise dlq.maxRatio";
-            self.shared.tell(TaskEvent::Ratio(error.at(&step.name).help(help)));
+            self.shared.tell(Report::Ratio(error.at(&step.name).help(help)));
         }
         Ok(n)
     }

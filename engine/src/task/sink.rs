@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::UInt32Array;
+use conveyor_epoch::Backoff;
 use conveyor_model::manifest::StagedRef;
 use conveyor_model::plan::Retry;
 use conveyor_model::sink::Sink;
 use conveyor_model::{Batch, Epoch, Error, Frame, Result};
 
-use super::Backoff;
 use crate::edge::fan_out::{FanOut, Sent};
 use crate::operator::{Failed, StepInfo};
 

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use conveyor_epoch::Backoff;
 use conveyor_model::dead_letter::RowError;
 use conveyor_model::plan::{Late, Retry};
+use conveyor_model::progress::{Progress, Report};
 use conveyor_model::source::{Read, Source, SourceRows};
 use conveyor_model::{Batch, Epoch, Error, Positions, Result, RowCounters};
 
 use super::worker::Worker;
-use super::{Backoff, Progress, TaskEvent};
 use crate::event_time::{EventTimes, times};
 use crate::failpoints::{self, pass};
 use crate::operator::{Failed, StepInfo};
@@ -50,7 +51,7 @@ impl SourceTask {
                 continue;
             }
             if self.worker.shared.is_full() && !self.draining {
-                self.worker.shared.tell(TaskEvent::Full);
+                self.worker.shared.tell(Report::Full);
                 self.worker.told().await;
                 continue;
             }
@@ -100,7 +101,7 @@ impl SourceTask {
         if let Err(error) = self.source.committed(epoch, &positions).await {
             tracing::warn!(source = %self.info.name, %epoch, %error, "upstream did not take the acknowledgement");
         }
-        self.worker.shared.tell(TaskEvent::Acknowledged { task: self.worker.id, epoch });
+        self.worker.shared.tell(Report::Acknowledged { task: self.worker.id, epoch });
     }
 
     /// Waits, but not longer than until the control loop speaks.
@@ -131,7 +132,7 @@ impl SourceTask {
             Read::End => {
                 let whole = !self.draining;
                 self.worker.end(whole).await?;
-                self.worker.shared.tell(TaskEvent::SourceEnded { task: self.worker.id, whole });
+                self.worker.shared.tell(Report::SourceEnded { task: self.worker.id, whole });
                 Ok(())
             }
         }

@@ -12,6 +12,8 @@ pub(crate) struct StageTask {
     pub(crate) inlets: InletSet,
     /// The inlets have said that event time is at its very end.
     pub(crate) whole: bool,
+    /// Some of its rows come from another process.
+    pub(crate) from_afar: bool,
 }
 
 impl StageTask {
@@ -66,6 +68,10 @@ impl StageTask {
     async fn take(&mut self, arrival: Arrival) -> Result<()> {
         match arrival {
             Arrival::Data(batch) => {
+                if self.worker.shared.counts_at_stages && self.from_afar {
+                    let now_us = self.worker.shared.now_us();
+                    self.worker.shared.ratio.rows(batch.num_rows() as u64, now_us);
+                }
                 self.worker.count(RowCounters { rows_in: batch.num_rows() as u64, ..RowCounters::default() });
                 self.worker.rows(batch).await
             }

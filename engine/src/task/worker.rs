@@ -6,15 +6,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use conveyor_epoch::Backoff;
 use conveyor_model::manifest::TaskAck;
 use conveyor_model::plan::Retry;
+use conveyor_model::progress::{Progress, Report};
 use conveyor_model::{Batch, Epoch, Error, Frame, Kind, Positions, Result, RowCounters, TaskId, Watermark};
 use tokio::sync::watch;
 
+use super::Shared;
 use super::dead::DeadBox;
 use super::shares::{Shares, add_codes};
 use super::sink::Output;
-use super::{Backoff, Progress, Shared, TaskEvent};
 use crate::chain::{Chain, Flow};
 use crate::coalesce::Coalescer;
 use crate::failpoints::{self, pass};
@@ -80,7 +82,7 @@ impl Worker {
 
     /// The newest word of the control loop.
     pub(crate) fn progress(&mut self) -> Progress {
-        *self.progress.borrow_and_update()
+        self.progress.borrow_and_update().clone()
     }
 
     /// Waits until the control loop says something new. Cancel-safe.
@@ -242,7 +244,7 @@ impl Worker {
         self.passed = epoch;
         pass(failpoints::BARRIER)?;
         // Not marked as seen: the task's own loop has to look at it too.
-        let progress = *self.progress.borrow();
+        let progress = self.progress.borrow().clone();
         self.forget(&progress);
         self.flush().await?;
         let snapshots = self.chain.snapshot()?;
@@ -253,7 +255,7 @@ impl Worker {
             if error.kind() != Kind::Unavailable {
                 return Err(error);
             }
-            self.shared.tell(TaskEvent::Refused { epoch, task: self.id, why: error.to_string() });
+            self.shared.tell(Report::Refused { epoch, task: self.id, why: error.to_string() });
             return Ok(());
         }
         let share = self.shares.close(epoch);
@@ -326,9 +328,9 @@ impl Upload {
         match done {
             Ok(()) => {}
             Err(error) if error.kind() == Kind::Unavailable => {
-                shared.tell(TaskEvent::Refused { epoch, task, why: error.to_string() });
+                shared.tell(Report::Refused { epoch, task, why: error.to_string() });
             }
-            Err(error) => shared.tell(TaskEvent::Failed(error)),
+            Err(error) => shared.tell(Report::Failed(error)),
         }
     }
 
@@ -355,7 +357,7 @@ impl Upload {
     fn acknowledge(self) -> Result<(), Error> {
         pass(failpoints::ACK_BEFORE)?;
         let Self { epoch, ack, sent, codes, .. } = self;
-        self.shared.tell(TaskEvent::Ack { epoch, ack: Box::new(ack), sent, codes });
+        self.shared.tell(Report::Ack { epoch, ack: Box::new(ack), sent, codes });
         Ok(())
     }
 }

@@ -140,13 +140,13 @@ impl World {
         registry.sinks.insert("memory", Arc::new(TargetConnector(self.targets.clone())));
         Components {
             registry,
-            log: self.log.clone(),
             manifests: self.store.clone(),
             state: self.store.clone(),
             dlq: self.dlq.clone(),
             clock: Arc::new(SystemClock::new()),
             secrets: Arc::new(NoSecrets),
             seed: None,
+            exchange: None,
         }
     }
 
@@ -169,7 +169,8 @@ impl World {
         metrics: Arc<Metrics>,
     ) -> Result<Summary> {
         self.targets.lock().values_mut().for_each(|t| t.writes = 0);
-        run(Arc::new(plan.clone()), 1, self.components(), self.config.clone(), metrics, shutdown).await
+        let (plan, log) = (Arc::new(plan.clone()), self.log.clone());
+        run(plan, 1, log, self.components(), self.config.clone(), metrics, shutdown).await
     }
 
     /// Changes a target, which is made if it is not there.

@@ -44,39 +44,3 @@ fn broken(node: &Node, what: String) -> Error {
         .at(&node.name)
         .help("this is a bug of ours; report it with the manifest. Nothing was lost: the rows are read again")
 }
-
-#[cfg(test)]
-mod tests {
-    use conveyor_model::NodeId;
-    use conveyor_model::plan::{Mode, Partition};
-
-    use super::*;
-    use crate::testing::plans::PlanBuilder;
-
-    fn ack(node: u32, rows_in: u64, rows_out: u64) -> TaskAck {
-        TaskAck {
-            task: TaskId { node: NodeId(node), subtask: 0 },
-            positions: BTreeMap::new(),
-            state: BTreeMap::new(),
-            staged: Vec::new(),
-            dead_letters: Vec::new(),
-            counters: RowCounters { rows_in, rows_out, ..RowCounters::default() },
-            watermark: None,
-            finished: false,
-        }
-    }
-
-    #[test]
-    fn a_lost_row_is_noticed_in_a_node_and_on_an_edge() {
-        let mut plan = PlanBuilder::new(Mode::Job);
-        let source = plan.source("src", 1, None);
-        let sink = plan.sink("out", 1);
-        plan.edge(source, sink, Partition::Forward);
-        let sent = |rows| BTreeMap::from([(TaskId { node: source, subtask: 0 }, vec![(0, rows)])]);
-        check(&plan.0, &[ack(0, 5, 5), ack(1, 5, 5)], &sent(5)).unwrap();
-        let lost = check(&plan.0, &[ack(0, 5, 4), ack(1, 4, 4)], &sent(4)).unwrap_err();
-        assert_eq!((lost.code(), lost.place().object.as_deref()), ("rows-not-conserved", Some("src")));
-        let lost = check(&plan.0, &[ack(0, 5, 5), ack(1, 4, 4)], &sent(5)).unwrap_err();
-        assert!(lost.to_string().contains("5 rows were sent to it, 4 arrived"), "{lost}");
-    }
-}

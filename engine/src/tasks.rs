@@ -1,8 +1,9 @@
-//! The tasks of a run as the control loop sees them: they end by an error, a panic, or because they were told to.
+//! The tasks of a member as it sees them: they end by an error, a panic, or because they were told to.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use conveyor_epoch::GONE;
 use conveyor_model::plan::Plan;
 use conveyor_model::{Error, Result, TaskId};
 use tokio::runtime::Handle;
@@ -10,7 +11,6 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::build::Task;
-use crate::edge::local::GONE;
 
 /// How long tasks may take to end once they are told to.
 const GRACE: Duration = Duration::from_secs(5);

@@ -81,6 +81,8 @@ pub enum Command {
     Dlq(DlqCommand),
     /// Lists pipelines of a data directory and where they stand.
     Get(GetArgs),
+    /// Makes certificates, keys and tokens for a cluster, under an authority of its own.
+    Certs(CertsArgs),
     /// Prints a shell completion script.
     Completion {
         /// The shell.
@@ -171,6 +173,38 @@ pub struct GetArgs {
     /// Form of the list.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,
+}
+
+/// `certs`.
+#[derive(Debug, ClapArgs)]
+pub struct CertsArgs {
+    /// The folder for `ca.crt`, `ca.key`, `router-1.crt`, `router-1.key` …, `tokens` and `admin.token` …
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Routers, called `1` to N.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub routers: u32,
+    /// Sidecars, called `sidecar-1` to `sidecar-N`.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub sidecars: u32,
+    /// A sidecar of another name. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub sidecar: Vec<String>,
+    /// A client that shows a certificate. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub client: Vec<String>,
+    /// A host name or address at which routers and sidecars are reached, besides localhost. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Days for which the certificates hold; the authority holds for ten years.
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+    /// Makes the certificates anew under the authority that is there, and keeps the tokens.
+    #[arg(long, conflicts_with = "force")]
+    pub renew: bool,
+    /// Overwrites what is there, the authority and the tokens as well.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `dlq …`.

@@ -1,5 +1,6 @@
 //! One module a verb.
 
+mod certs;
 mod completion;
 mod dlq;
 mod get;
@@ -26,6 +27,7 @@ pub async fn execute(args: Args) -> u8 {
         Command::Schema => schema(),
         Command::Dlq(command) => dlq::run(global, command).await,
         Command::Get(args) => get::run(&args).await,
+        Command::Certs(args) => certs::run(global, args),
         Command::Completion { shell } => completion::run(shell),
         Command::Failpoints => failpoints(),
     };

@@ -8,7 +8,7 @@ use conveyor_engine::{Components, SystemClock};
 use conveyor_model::connector::Registry;
 use conveyor_model::log::{Command, Log, Outcome, PipelineState};
 use conveyor_model::plan::Plan;
-use conveyor_model::{Error, PipelineId, Result, RowRef};
+use conveyor_model::{Clock as _, Error, PipelineId, Result, RowRef};
 use conveyor_raft::{LogView, SingleVoterLog};
 use conveyor_store::dlq::LetterId;
 use conveyor_store::{DeadLetterStore, Store};
@@ -139,7 +139,9 @@ impl Node {
     /// If another process registered one in between.
     pub async fn put_plan(&self, plan: &Plan, expect_version: u64) -> Result<u64> {
         let reference = self.store.put_plan(plan).await?;
-        let command = Command::PutPlan { pipeline: plan.pipeline.clone(), plan: reference, expect_version };
+        let at_us = SystemClock::new().wall_us();
+        let pipeline = plan.pipeline.clone();
+        let command = Command::PutPlan { pipeline, plan: reference, expect_version, reset: false, at_us };
         match self.log.propose(command).await? {
             Outcome::PlanVersion(version) => Ok(version),
             Outcome::Refused(why) => {

@@ -387,6 +387,7 @@ impl Driver {
             pipeline: self.plan.pipeline.clone(),
             incarnation: self.incarnation,
             epoch,
+            at_us: self.components.clock.wall_us(),
         };
         match self.propose(command).await? {
             Outcome::Done | Outcome::Refused(Refusal::NotPending { .. }) => {}
@@ -432,6 +433,7 @@ impl Driver {
             incarnation: self.incarnation,
             phase,
             reason: reason.to_owned(),
+            at_us: self.components.clock.wall_us(),
         };
         match self.components.log.propose(command).await {
             Ok(Outcome::Done) => {}

@@ -36,7 +36,7 @@ impl Start {
     pub async fn fence(plan: &Plan, version: u64, components: &Components, assignment: &str) -> Result<Self> {
         let state = current(plan, version, components).await?;
         let manifest = load(plan, &state, components).await?;
-        let incarnation = new_incarnation(plan, &state, components.log.as_ref(), assignment).await?;
+        let incarnation = new_incarnation(plan, &state, components, assignment).await?;
         Ok(Self::of(incarnation, PipelineState { pending: None, ..state }, manifest))
     }
 
@@ -104,15 +104,16 @@ async fn current(plan: &Plan, version: u64, components: &Components) -> Result<P
 async fn new_incarnation(
     plan: &Plan,
     state: &PipelineState,
-    log: &dyn Log,
+    components: &Components,
     assignment: &str,
 ) -> Result<Incarnation> {
     let command = Command::NewIncarnation {
         pipeline: plan.pipeline.clone(),
         expect: state.incarnation,
         assignment: assignment.to_owned(),
+        at_us: components.clock.wall_us(),
     };
-    match log.propose(command).await? {
+    match components.log.propose(command).await? {
         Outcome::Incarnation(incarnation) => {
             pass(failpoints::INCARNATION)?;
             Ok(incarnation)

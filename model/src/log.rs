@@ -40,6 +40,10 @@ pub enum Command {
         plan: ManifestRef,
         /// The version that the caller saw, 0 for none: compare-and-set.
         expect_version: u64,
+        /// Forgets the committed epoch together with the version before, as [`Command::Reset`] does.
+        reset: bool,
+        /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
+        at_us: i64,
     },
     /// Starts the pipeline anew: fences all older tasks and clears a pending epoch.
     NewIncarnation {
@@ -49,6 +53,8 @@ pub enum Command {
         expect: Incarnation,
         /// Which task runs where; opaque here.
         assignment: String,
+        /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
+        at_us: i64,
     },
     /// Asks for a new epoch.
     BeginEpoch {
@@ -75,6 +81,8 @@ pub enum Command {
         watermark: Option<Watermark>,
         /// The pipeline has finished with this epoch.
         last: bool,
+        /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
+        at_us: i64,
     },
     /// Gives up the pending epoch.
     AbortEpoch {
@@ -84,6 +92,8 @@ pub enum Command {
         incarnation: Incarnation,
         /// The pending epoch.
         epoch: Epoch,
+        /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
+        at_us: i64,
     },
     /// Changes the phase.
     SetPhase {
@@ -95,6 +105,8 @@ pub enum Command {
         phase: Phase,
         /// Why, one sentence.
         reason: String,
+        /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
+        at_us: i64,
     },
     /// Forgets the committed epoch (a reset on a person's word). Epoch numbers go on.
     Reset {
@@ -102,6 +114,8 @@ pub enum Command {
         pipeline: PipelineId,
         /// The incarnation that the caller saw.
         expect: Incarnation,
+        /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
+        at_us: i64,
     },
     /// Forgets the pipeline's plan; epoch and incarnation counters stay, so that none is ever reused.
     DeletePipeline {
@@ -110,6 +124,22 @@ pub enum Command {
         /// The version that the caller saw.
         expect_version: u64,
     },
+}
+
+impl Command {
+    /// The pipeline that it is about.
+    pub fn pipeline(&self) -> &PipelineId {
+        match self {
+            Command::PutPlan { pipeline, .. }
+            | Command::NewIncarnation { pipeline, .. }
+            | Command::BeginEpoch { pipeline, .. }
+            | Command::CommitEpoch { pipeline, .. }
+            | Command::AbortEpoch { pipeline, .. }
+            | Command::SetPhase { pipeline, .. }
+            | Command::Reset { pipeline, .. }
+            | Command::DeletePipeline { pipeline, .. } => pipeline,
+        }
+    }
 }
 
 /// The answer to a command. A replayed command gives the same answer.
@@ -216,9 +246,71 @@ pub struct PipelineState {
     pub watermark: Option<Watermark>,
     /// Newest epoch that was committed before a reset. What it published stays: targets' ledgers may be as far as this.
     pub forgotten: Option<Epoch>,
+    /// Newest epoch of a finished pipeline that all targets were seen to have.
+    pub settled: Option<Epoch>,
+    /// What has happened to it, oldest first: the last [`HISTORY`] changes.
+    pub history: Vec<Change>,
+    /// Its last [`PLANS`] plan versions, oldest first.
+    pub plans: Vec<PlanVersion>,
+}
+
+/// Changes of a pipeline that are kept.
+pub const HISTORY: usize = 32;
+
+/// Plan versions of a pipeline that are kept to go back to.
+pub const PLANS: usize = 16;
+
+/// Longest reason in the history, in bytes.
+pub const REASON: usize = 240;
+
+/// Something that has happened to a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When it was proposed, microseconds since 1970.
+    pub at_us: i64,
+    /// What it was.
+    pub what: What,
+    /// Plan version after it.
+    pub version: u64,
+    /// Incarnation after it.
+    pub incarnation: Incarnation,
+    /// Phase after it.
+    pub phase: Phase,
+    /// Why, cut off at [`REASON`] bytes.
+    pub reason: String,
+}
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A new plan version.
+    Plan,
+    /// A new incarnation.
+    Start,
+    /// Another phase, or another reason for it.
+    Phase,
+    /// Progress was forgotten.
+    Reset,
+}
+
+/// A version of a pipeline's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanVersion {
+    /// The version.
+    pub version: u64,
+    /// The plan.
+    pub plan: ManifestRef,
+    /// When it was proposed, microseconds since 1970.
+    pub at_us: i64,
 }
 
 impl PipelineState {
+    /// Whether nothing is left to be published of a finished pipeline.
+    pub fn is_settled(&self) -> bool {
+        self.settled.is_some() && self.settled == self.committed.as_ref().map(|c| c.epoch)
+    }
+
     /// The newest epoch that any target of the pipeline can have applied.
     pub fn newest_published(&self) -> Option<Epoch> {
         self.committed.as_ref().map(|c| c.epoch).max(self.forgotten)

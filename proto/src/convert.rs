@@ -43,7 +43,7 @@ impl From<Phase> for v1::Phase {
     }
 }
 
-fn phase(what: &str, value: i32) -> Result<Phase> {
+pub(crate) fn phase(what: &str, value: i32) -> Result<Phase> {
     match v1::Phase::try_from(value) {
         Ok(v1::Phase::Pending) => Ok(Phase::Pending),
         Ok(v1::Phase::Running) => Ok(Phase::Running),
@@ -60,16 +60,19 @@ fn phase(what: &str, value: i32) -> Result<Phase> {
 impl From<&Command> for v1::Command {
     fn from(command: &Command) -> Self {
         let command = match command {
-            Command::PutPlan { pipeline, plan, expect_version } => C::PutPlan(v1::PutPlan {
+            Command::PutPlan { pipeline, plan, expect_version, reset, at_us } => C::PutPlan(v1::PutPlan {
                 pipeline: Some(pipeline.into()),
                 plan: Some(plan.into()),
                 expect_version: *expect_version,
+                reset: *reset,
+                at_us: *at_us,
             }),
-            Command::NewIncarnation { pipeline, expect, assignment } => {
+            Command::NewIncarnation { pipeline, expect, assignment, at_us } => {
                 C::NewIncarnation(v1::NewIncarnation {
                     pipeline: Some(pipeline.into()),
                     expect: expect.0,
                     assignment: assignment.clone(),
+                    at_us: *at_us,
                 })
             }
             Command::BeginEpoch { pipeline, incarnation } => {
@@ -84,6 +87,7 @@ impl From<&Command> for v1::Command {
                 manifest,
                 watermark,
                 last,
+                at_us,
             } => C::CommitEpoch(v1::CommitEpoch {
                 pipeline: Some(pipeline.into()),
                 version: *version,
@@ -93,20 +97,23 @@ impl From<&Command> for v1::Command {
                 manifest: Some(manifest.into()),
                 watermark: watermark.map(|w| w.0),
                 last: *last,
+                at_us: *at_us,
             }),
-            Command::AbortEpoch { pipeline, incarnation, epoch } => C::AbortEpoch(v1::AbortEpoch {
+            Command::AbortEpoch { pipeline, incarnation, epoch, at_us } => C::AbortEpoch(v1::AbortEpoch {
                 pipeline: Some(pipeline.into()),
                 incarnation: incarnation.0,
                 epoch: epoch.0,
+                at_us: *at_us,
             }),
-            Command::SetPhase { pipeline, incarnation, phase, reason } => C::SetPhase(v1::SetPhase {
+            Command::SetPhase { pipeline, incarnation, phase, reason, at_us } => C::SetPhase(v1::SetPhase {
                 pipeline: Some(pipeline.into()),
                 incarnation: incarnation.0,
                 phase: v1::Phase::from(*phase).into(),
                 reason: reason.clone(),
+                at_us: *at_us,
             }),
-            Command::Reset { pipeline, expect } => {
-                C::Reset(v1::Reset { pipeline: Some(pipeline.into()), expect: expect.0 })
+            Command::Reset { pipeline, expect, at_us } => {
+                C::Reset(v1::Reset { pipeline: Some(pipeline.into()), expect: expect.0, at_us: *at_us })
             }
             Command::DeletePipeline { pipeline, expect_version } => C::DeletePipeline(v1::DeletePipeline {
                 pipeline: Some(pipeline.into()),
@@ -127,11 +134,14 @@ impl TryFrom<v1::Command> for Command {
                 pipeline: pipeline("PutPlan", c.pipeline)?,
                 plan: object("PutPlan", c.plan)?,
                 expect_version: c.expect_version,
+                reset: c.reset,
+                at_us: c.at_us,
             },
             C::NewIncarnation(c) => Command::NewIncarnation {
                 pipeline: pipeline("NewIncarnation", c.pipeline)?,
                 expect: Incarnation(c.expect),
                 assignment: c.assignment,
+                at_us: c.at_us,
             },
             C::BeginEpoch(c) => Command::BeginEpoch {
                 pipeline: pipeline("BeginEpoch", c.pipeline)?,
@@ -146,21 +156,26 @@ impl TryFrom<v1::Command> for Command {
                 manifest: object("CommitEpoch", c.manifest)?,
                 watermark: c.watermark.map(Watermark),
                 last: c.last,
+                at_us: c.at_us,
             },
             C::AbortEpoch(c) => Command::AbortEpoch {
                 pipeline: pipeline("AbortEpoch", c.pipeline)?,
                 incarnation: Incarnation(c.incarnation),
                 epoch: Epoch(c.epoch),
+                at_us: c.at_us,
             },
             C::SetPhase(c) => Command::SetPhase {
                 pipeline: pipeline("SetPhase", c.pipeline)?,
                 incarnation: Incarnation(c.incarnation),
                 phase: phase("SetPhase", c.phase)?,
                 reason: c.reason,
+                at_us: c.at_us,
             },
-            C::Reset(c) => {
-                Command::Reset { pipeline: pipeline("Reset", c.pipeline)?, expect: Incarnation(c.expect) }
-            }
+            C::Reset(c) => Command::Reset {
+                pipeline: pipeline("Reset", c.pipeline)?,
+                expect: Incarnation(c.expect),
+                at_us: c.at_us,
+            },
             C::DeletePipeline(c) => Command::DeletePipeline {
                 pipeline: pipeline("DeletePipeline", c.pipeline)?,
                 expect_version: c.expect_version,
@@ -259,6 +274,9 @@ impl From<(&PipelineId, &PipelineState)> for v1::PipelineState {
             fail_streak: s.fail_streak,
             watermark: s.watermark.map(|w| w.0),
             forgotten: s.forgotten.map(|e| e.0),
+            settled: s.settled.map(|e| e.0),
+            history: s.history.iter().map(Into::into).collect(),
+            plans: s.plans.iter().map(Into::into).collect(),
         }
     }
 }
@@ -288,6 +306,9 @@ impl TryFrom<v1::PipelineState> for (PipelineId, PipelineState) {
             fail_streak: m.fail_streak,
             watermark: m.watermark.map(Watermark),
             forgotten: m.forgotten.map(Epoch),
+            settled: m.settled.map(Epoch),
+            history: m.history.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
+            plans: m.plans.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
         };
         Ok((pipeline(WHAT, m.pipeline)?, state))
     }

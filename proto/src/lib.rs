@@ -6,6 +6,7 @@
 
 mod control;
 mod convert;
+mod history;
 mod wire;
 
 /// Generated from `proto/conveyor/v1/*.proto`.

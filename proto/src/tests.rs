@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use conveyor_model::log::{Committed, Phase, Refusal};
+use conveyor_model::log::{Change, Committed, Phase, PlanVersion, Refusal, What};
 use conveyor_model::manifest::ManifestRef;
 use conveyor_model::{Epoch, Incarnation, Watermark};
 use proptest::prelude::*;
@@ -49,30 +49,51 @@ fn command() -> impl Strategy<Value = Command> {
         object(),
         of(watermark()),
         any::<bool>(),
+        any::<i64>(),
     );
     prop_oneof![
-        (pipeline(), object(), any::<u64>()).prop_map(|(pipeline, plan, expect_version)| Command::PutPlan {
-            pipeline,
-            plan,
-            expect_version
-        }),
-        (pipeline(), incarnation(), text()).prop_map(|(pipeline, expect, assignment)| {
-            Command::NewIncarnation { pipeline, expect, assignment }
-        }),
+        (pipeline(), object(), any::<u64>(), any::<bool>(), any::<i64>()).prop_map(
+            |(pipeline, plan, expect_version, reset, at_us)| {
+                Command::PutPlan { pipeline, plan, expect_version, reset, at_us }
+            }
+        ),
+        (pipeline(), incarnation(), text(), any::<i64>()).prop_map(
+            |(pipeline, expect, assignment, at_us)| {
+                Command::NewIncarnation { pipeline, expect, assignment, at_us }
+            }
+        ),
         (pipeline(), incarnation())
             .prop_map(|(pipeline, incarnation)| Command::BeginEpoch { pipeline, incarnation }),
-        commit.prop_map(|(pipeline, version, incarnation, epoch, parent, manifest, watermark, last)| {
-            Command::CommitEpoch { pipeline, version, incarnation, epoch, parent, manifest, watermark, last }
-        }),
-        (pipeline(), incarnation(), epoch()).prop_map(|(pipeline, incarnation, epoch)| Command::AbortEpoch {
+        commit.prop_map(
+            |(pipeline, version, incarnation, epoch, parent, manifest, watermark, last, at_us)| {
+                Command::CommitEpoch {
+                    pipeline,
+                    version,
+                    incarnation,
+                    epoch,
+                    parent,
+                    manifest,
+                    watermark,
+                    last,
+                    at_us,
+                }
+            }
+        ),
+        (pipeline(), incarnation(), epoch(), any::<i64>()).prop_map(
+            |(pipeline, incarnation, epoch, at_us)| {
+                Command::AbortEpoch { pipeline, incarnation, epoch, at_us }
+            }
+        ),
+        (pipeline(), incarnation(), phase(), text(), any::<i64>()).prop_map(
+            |(pipeline, incarnation, phase, reason, at_us)| {
+                Command::SetPhase { pipeline, incarnation, phase, reason, at_us }
+            }
+        ),
+        (pipeline(), incarnation(), any::<i64>()).prop_map(|(pipeline, expect, at_us)| Command::Reset {
             pipeline,
-            incarnation,
-            epoch
+            expect,
+            at_us
         }),
-        (pipeline(), incarnation(), phase(), text()).prop_map(|(pipeline, incarnation, phase, reason)| {
-            Command::SetPhase { pipeline, incarnation, phase, reason }
-        }),
-        (pipeline(), incarnation()).prop_map(|(pipeline, expect)| Command::Reset { pipeline, expect }),
         (pipeline(), any::<u64>())
             .prop_map(|(pipeline, expect_version)| Command::DeletePipeline { pipeline, expect_version }),
     ]
@@ -105,10 +126,32 @@ fn state() -> impl Strategy<Value = PipelineState> {
         incarnation,
         manifest,
     });
+    let change =
+        (any::<i64>(), prop::sample::select(vec![What::Plan, What::Start, What::Phase, What::Reset]))
+            .prop_flat_map(|(at_us, what)| {
+                (any::<u64>(), incarnation(), phase(), text()).prop_map(
+                    move |(version, incarnation, phase, reason)| Change {
+                        at_us,
+                        what,
+                        version,
+                        incarnation,
+                        phase,
+                        reason,
+                    },
+                )
+            });
+    let version = (any::<u64>(), object(), any::<i64>()).prop_map(|(version, plan, at_us)| PlanVersion {
+        version,
+        plan,
+        at_us,
+    });
+    let kept = (prop::collection::vec(change, 0..3), prop::collection::vec(version, 0..3));
     let left = (any::<u64>(), of(object()), incarnation(), text(), phase(), text());
-    let right = (of(committed), of(epoch()), any::<u64>(), any::<u32>(), of(watermark()), of(epoch()));
-    (left, right).prop_map(|((version, plan, incarnation, assignment, phase, reason), right)| {
-        let (committed, pending, next_epoch, fail_streak, watermark, forgotten) = right;
+    let right =
+        (of(committed), of(epoch()), any::<u64>(), any::<u32>(), of(watermark()), of(epoch()), of(epoch()));
+    (left, right, kept).prop_map(|((version, plan, incarnation, assignment, phase, reason), right, kept)| {
+        let (history, plans) = kept;
+        let (committed, pending, next_epoch, fail_streak, watermark, forgotten, settled) = right;
         PipelineState {
             version,
             plan,
@@ -122,6 +165,9 @@ fn state() -> impl Strategy<Value = PipelineState> {
             fail_streak,
             watermark,
             forgotten,
+            settled,
+            history,
+            plans,
         }
     })
 }
@@ -152,15 +198,27 @@ proptest! {
     }
 }
 
+/// Commands as versions before `at_us` wrote them: the field is left out where it is 0.
 fn samples() -> Vec<Command> {
+    samples_at(0)
+}
+
+fn samples_at(at_us: i64) -> Vec<Command> {
     let pipeline = PipelineId::new("default", "late-flights");
     let object = |key: &str| ManifestRef { key: key.into(), sha256: "ab".repeat(32) };
     vec![
-        Command::PutPlan { pipeline: pipeline.clone(), plan: object("plans/1.json"), expect_version: 3 },
+        Command::PutPlan {
+            pipeline: pipeline.clone(),
+            plan: object("plans/1.json"),
+            expect_version: 3,
+            reset: at_us != 0,
+            at_us,
+        },
         Command::NewIncarnation {
             pipeline: pipeline.clone(),
             expect: Incarnation(7),
             assignment: "local".into(),
+            at_us,
         },
         Command::BeginEpoch { pipeline: pipeline.clone(), incarnation: Incarnation(8) },
         Command::CommitEpoch {
@@ -172,40 +230,51 @@ fn samples() -> Vec<Command> {
             manifest: object("manifests/300.json"),
             watermark: Some(Watermark(-5)),
             last: true,
+            at_us,
         },
-        Command::AbortEpoch { pipeline: pipeline.clone(), incarnation: Incarnation(8), epoch: Epoch(301) },
+        Command::AbortEpoch {
+            pipeline: pipeline.clone(),
+            incarnation: Incarnation(8),
+            epoch: Epoch(301),
+            at_us,
+        },
         Command::SetPhase {
             pipeline: pipeline.clone(),
             incarnation: Incarnation(8),
             phase: Phase::Paused,
             reason: "a person asked".into(),
+            at_us,
         },
-        Command::Reset { pipeline: pipeline.clone(), expect: Incarnation(8) },
+        Command::Reset { pipeline: pipeline.clone(), expect: Incarnation(8), at_us },
         Command::DeletePipeline { pipeline, expect_version: 4 },
     ]
 }
 
-/// Every form of a command as this version writes it, each after its length in four bytes. A change of these bytes
-/// breaks logs that exist.
+/// Every form of a command, each after its length in four bytes. A change of these bytes breaks logs that exist.
 #[test]
 fn golden_bytes_are_stable() {
+    golden("commands-v1.bin", &samples());
+    golden("commands-v2.bin", &samples_at(1_700_000_000_000_000));
+}
+
+fn golden(name: &str, samples: &[Command]) {
     let mut bytes = Vec::new();
-    for command in samples() {
-        let encoded = encode_command(&command);
+    for command in samples {
+        let encoded = encode_command(command);
         bytes.extend((encoded.len() as u32).to_le_bytes());
         bytes.extend(encoded);
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/commands-v1.bin");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &bytes).expect("golden file");
     }
     let golden = std::fs::read(&path).expect("golden file");
-    assert_eq!(bytes, golden);
+    assert_eq!(bytes, golden, "{name}");
     let mut rest = &golden[..];
-    for command in samples() {
+    for command in samples {
         let (length, tail) = rest.split_first_chunk::<4>().expect("a length");
         let (entry, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
-        assert_eq!(decode_command(entry).expect("golden"), command);
+        assert_eq!(&decode_command(entry).expect("golden"), command);
         rest = tail;
     }
     assert!(rest.is_empty());
@@ -218,14 +287,18 @@ fn what_is_unknown_halts() {
     assert_eq!(decode_command(&later).expect_err("unknown command").code(), "proto-unknown");
     // A known command with one more field.
     let pipeline = PipelineId::new("a", "b");
-    let inner = v1::Reset { pipeline: Some((&pipeline).into()), expect: 1 }.encode_to_vec();
+    let inner = v1::Reset { pipeline: Some((&pipeline).into()), expect: 1, at_us: 0 }.encode_to_vec();
     let mut bytes = vec![0x3a, inner.len() as u8 + 2];
     bytes.extend(&inner);
     bytes.extend([0x78, 1]);
     assert_eq!(decode_command(&bytes).expect_err("unknown field").code(), "proto-unknown");
     // An unknown phase.
-    let set =
-        v1::SetPhase { pipeline: Some((&pipeline).into()), incarnation: 1, phase: 42, reason: String::new() };
+    let set = v1::SetPhase {
+        pipeline: Some((&pipeline).into()),
+        incarnation: 1,
+        phase: 42,
+        ..v1::SetPhase::default()
+    };
     let bytes = v1::Command { command: Some(v1::command::Command::SetPhase(set)) }.encode_to_vec();
     assert_eq!(decode_command(&bytes).expect_err("unknown phase").code(), "proto-unknown");
     // An outcome of no kind.

@@ -6,6 +6,7 @@
 
 mod disk;
 mod error;
+mod history;
 mod record;
 mod recover;
 mod replicated;
@@ -23,7 +24,9 @@ mod simdisk;
 #[cfg(test)]
 mod tests;
 
-pub use replicated::{Identity, Member, NodeStatus, ReplicatedLog, Role, Rpc, Settings, Status, Transport};
+pub use replicated::{
+    Changes, Identity, Leadership, Member, NodeStatus, ReplicatedLog, Role, Rpc, Settings, Status, Transport,
+};
 pub use single::{Options, SingleVoterLog};
 pub use state::ClusterState;
 pub use view::LogView;

@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use conveyor_model::epoch::DEGRADED_AFTER;
-use conveyor_model::log::{Command, Committed, Outcome, Phase, PipelineState, Refusal};
+use conveyor_model::log::{Command, Committed, Outcome, Phase, PipelineState, Refusal, What};
 use conveyor_model::manifest::ManifestRef;
 use conveyor_model::{Epoch, Incarnation, PipelineId, Watermark};
+
+use crate::history;
 
 /// What the log knows: the state of every pipeline that ever was, in order.
 ///
@@ -35,21 +37,21 @@ impl ClusterState {
     /// Applies a command. A refusal changes nothing.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         let answer = match command {
-            Command::PutPlan { pipeline, plan, expect_version } => {
-                self.put_plan(pipeline, plan, *expect_version)
+            Command::PutPlan { pipeline, plan, expect_version, reset, at_us } => {
+                self.put_plan(pipeline, plan, *expect_version, *reset, *at_us)
             }
-            Command::NewIncarnation { pipeline, expect, assignment } => {
-                self.new_incarnation(pipeline, *expect, assignment)
+            Command::NewIncarnation { pipeline, expect, assignment, at_us } => {
+                self.new_incarnation(pipeline, *expect, assignment, *at_us)
             }
             Command::BeginEpoch { pipeline, incarnation } => self.begin(pipeline, *incarnation),
             Command::CommitEpoch { .. } => self.commit(command),
-            Command::AbortEpoch { pipeline, incarnation, epoch } => {
-                self.abort(pipeline, *incarnation, *epoch)
+            Command::AbortEpoch { pipeline, incarnation, epoch, at_us } => {
+                self.abort(pipeline, *incarnation, *epoch, *at_us)
             }
-            Command::SetPhase { pipeline, incarnation, phase, reason } => {
-                self.set_phase(pipeline, *incarnation, *phase, reason)
+            Command::SetPhase { pipeline, incarnation, phase, reason, at_us } => {
+                self.set_phase(pipeline, *incarnation, *phase, reason, *at_us)
             }
-            Command::Reset { pipeline, expect } => self.reset(pipeline, *expect),
+            Command::Reset { pipeline, expect, at_us } => self.reset(pipeline, *expect, *at_us),
             Command::DeletePipeline { pipeline, expect_version } => self.delete(pipeline, *expect_version),
         };
         answer.unwrap_or_else(Outcome::Refused)
@@ -73,7 +75,14 @@ impl ClusterState {
         Ok(state)
     }
 
-    fn put_plan(&mut self, pipeline: &PipelineId, plan: &ManifestRef, expect: u64) -> Answer {
+    fn put_plan(
+        &mut self,
+        pipeline: &PipelineId,
+        plan: &ManifestRef,
+        expect: u64,
+        reset: bool,
+        at_us: i64,
+    ) -> Answer {
         let known = self.pipelines.get(pipeline);
         let current = known.map_or(0, |p| p.version);
         if known.and_then(|p| p.plan.as_ref()).is_some_and(|p| p.sha256 == plan.sha256) {
@@ -90,17 +99,32 @@ impl ClusterState {
             .or_insert_with(|| PipelineState { next_epoch: 1, ..PipelineState::default() });
         state.version += 1;
         state.plan = Some(plan.clone());
+        if reset {
+            forget_progress(state);
+            history::note(state, at_us, What::Reset, "");
+        }
+        history::planned(state, at_us, plan);
         Ok(Outcome::PlanVersion(state.version))
     }
 
-    fn new_incarnation(&mut self, pipeline: &PipelineId, expect: Incarnation, assignment: &str) -> Answer {
+    fn new_incarnation(
+        &mut self,
+        pipeline: &PipelineId,
+        expect: Incarnation,
+        assignment: &str,
+        at_us: i64,
+    ) -> Answer {
         let state = self.current(pipeline, expect)?;
         state.incarnation.0 += 1;
         assignment.clone_into(&mut state.assignment);
         state.pending = None;
         state.fail_streak = 0;
-        state.phase = Phase::Running;
-        state.reason.clear();
+        // What a person has asked for, and what only a commit makes good, outlasts a new start.
+        if !matches!(state.phase, Phase::Draining | Phase::Degraded) {
+            state.phase = Phase::Running;
+            state.reason.clear();
+        }
+        history::note(state, at_us, What::Start, "");
         Ok(Outcome::Incarnation(state.incarnation))
     }
 
@@ -120,8 +144,17 @@ impl ClusterState {
     }
 
     fn commit(&mut self, command: &Command) -> Answer {
-        let Command::CommitEpoch { pipeline, version, incarnation, epoch, parent, manifest, watermark, last } =
-            command
+        let Command::CommitEpoch {
+            pipeline,
+            version,
+            incarnation,
+            epoch,
+            parent,
+            manifest,
+            watermark,
+            last,
+            at_us,
+        } = command
         else {
             unreachable!("only called with a commit");
         };
@@ -150,23 +183,21 @@ impl ClusterState {
         state.fail_streak = 0;
         state.watermark = watermark.or(state.watermark);
         if *last {
-            state.phase = Phase::Finished;
-            state.reason.clear();
+            history::set_phase(state, *at_us, Phase::Finished, "");
         } else if state.phase == Phase::Degraded {
-            state.phase = Phase::Running;
-            state.reason.clear();
+            history::set_phase(state, *at_us, Phase::Running, "");
         }
         Ok(Outcome::Done)
     }
 
-    fn abort(&mut self, pipeline: &PipelineId, incarnation: Incarnation, epoch: Epoch) -> Answer {
+    fn abort(&mut self, pipeline: &PipelineId, incarnation: Incarnation, epoch: Epoch, at_us: i64) -> Answer {
         let state = self.current(pipeline, incarnation)?;
         if state.pending == Some(epoch) {
             state.pending = None;
             state.fail_streak += 1;
             if state.fail_streak > DEGRADED_AFTER && state.phase == Phase::Running {
-                state.phase = Phase::Degraded;
-                state.reason = format!("{} epochs in a row have failed", state.fail_streak);
+                let reason = format!("{} epochs in a row have failed", state.fail_streak);
+                history::set_phase(state, at_us, Phase::Degraded, &reason);
             }
             return Ok(Outcome::Done);
         }
@@ -184,16 +215,24 @@ impl ClusterState {
         incarnation: Incarnation,
         phase: Phase,
         reason: &str,
+        at_us: i64,
     ) -> Answer {
         let state = self.current(pipeline, incarnation)?;
-        state.phase = phase;
-        reason.clone_into(&mut state.reason);
+        if phase == Phase::Finished {
+            state.settled = state.committed.as_ref().map(|c| c.epoch);
+        }
+        history::set_phase(state, at_us, phase, reason);
         Ok(Outcome::Done)
     }
 
-    fn reset(&mut self, pipeline: &PipelineId, expect: Incarnation) -> Answer {
+    fn reset(&mut self, pipeline: &PipelineId, expect: Incarnation, at_us: i64) -> Answer {
         let state = self.current(pipeline, expect)?;
+        // A reset of what has no progress is one that is repeated.
+        let anew = state.committed.is_some() || state.pending.is_some() || state.phase != Phase::Pending;
         forget_progress(state);
+        if anew {
+            history::note(state, at_us, What::Reset, "");
+        }
         Ok(Outcome::Done)
     }
 
@@ -211,6 +250,8 @@ impl ClusterState {
         state.plan = None;
         state.incarnation.0 += 1;
         state.assignment.clear();
+        state.history.clear();
+        state.plans.clear();
         forget_progress(state);
         Ok(Outcome::Done)
     }
@@ -222,6 +263,7 @@ fn forget_progress(state: &mut PipelineState) {
     state.committed = None;
     state.pending = None;
     state.watermark = None::<Watermark>;
+    state.settled = None;
     state.fail_streak = 0;
     state.phase = Phase::Pending;
     state.reason.clear();

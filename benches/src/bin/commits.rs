@@ -98,10 +98,22 @@ fn object(n: u64) -> ManifestRef {
 }
 
 async fn start(log: &ReplicatedLog, n: u64) -> Result<()> {
-    log.propose(Command::PutPlan { pipeline: pipeline(n), plan: object(n), expect_version: 0 }).await?;
+    log.propose(Command::PutPlan {
+        pipeline: pipeline(n),
+        plan: object(n),
+        expect_version: 0,
+        reset: false,
+        at_us: 0,
+    })
+    .await?;
     let expect = Incarnation(0);
-    log.propose(Command::NewIncarnation { pipeline: pipeline(n), expect, assignment: "bench".into() })
-        .await?;
+    log.propose(Command::NewIncarnation {
+        pipeline: pipeline(n),
+        expect,
+        assignment: "bench".into(),
+        at_us: 0,
+    })
+    .await?;
     Ok(())
 }
 
@@ -141,6 +153,7 @@ async fn epoch(log: &ReplicatedLog, n: u64) -> Result<()> {
         manifest: object(epoch.0),
         watermark: None,
         last: false,
+        at_us: 0,
     };
     let outcome = log.propose(commit).await?;
     ensure!(outcome == Outcome::Done, "not committed: {outcome:?}");

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use conveyor_engine::{Config, Metrics, Shutdown, Summary};
+use conveyor_engine::{Config, Metrics, Shutdown, Summary, SystemClock};
 use conveyor_model::connector::Registry;
 use conveyor_model::log::{Command, Outcome};
 use conveyor_model::manifest::Manifests as _;
 use conveyor_model::plan::{NodeInput, NodeOutput, Plan};
-use conveyor_model::{Error, PipelineId, Result};
+use conveyor_model::{Clock as _, Error, PipelineId, Result};
 use conveyor_planner::Compiled;
 use futures::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -188,7 +188,8 @@ async fn accept_plan(node: &Node, mut plan: Plan, args: &RunArgs) -> Result<(Pla
 
 async fn reset(node: &Node, id: &PipelineId) -> Result<()> {
     let (state, _) = node.current(id).await?;
-    let command = Command::Reset { pipeline: id.clone(), expect: state.incarnation };
+    let at_us = SystemClock::new().wall_us();
+    let command = Command::Reset { pipeline: id.clone(), expect: state.incarnation, at_us };
     match node.log.propose(command).await? {
         Outcome::Done => Ok(()),
         other => {

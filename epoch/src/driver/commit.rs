@@ -32,6 +32,7 @@ impl Driver {
             manifest: reference.clone(),
             watermark: manifest.watermark,
             last: manifest.finished,
+            at_us: manifest.written_us,
         };
         match self.propose(command).await? {
             Outcome::Done => {}

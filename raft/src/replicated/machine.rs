@@ -3,16 +3,19 @@
 //! The state lives in memory; a start takes the newest snapshot and applies the committed entries after it. There is one
 //! snapshot file; a newer one replaces it, an older one never does.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use conveyor_model::log::{Command, Outcome, PipelineState};
 use conveyor_model::{PipelineId, Result};
 use conveyor_proto::{decode, encode, malformed, v1};
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use parking_lot::{Mutex, RwLock};
 
+use super::leadership::Watchers;
 use super::types::{
     Answers, Entry, LogId, SnapshotMeta, StorageError, StoredMembership, Types, log_id_from_wire,
     log_id_to_wire, stored_from_wire, stored_to_wire,
@@ -109,6 +112,7 @@ pub(crate) struct Machine {
     applied: Arc<RwLock<Applied>>,
     // Held while a snapshot is written, which is why it is not the lock of the state.
     files: Arc<Mutex<Files>>,
+    watchers: Watchers,
 }
 
 impl Machine {
@@ -128,12 +132,18 @@ impl Machine {
             current = Some((applied.meta(), Arc::new(bytes)));
         }
         let files = Files { disk, dir: dir.to_owned(), current, closed: false };
-        Ok(Self { applied: Arc::new(RwLock::new(applied)), files: Arc::new(Mutex::new(files)) })
+        let applied = Arc::new(RwLock::new(applied));
+        Ok(Self { applied, files: Arc::new(Mutex::new(files)), watchers: Watchers::default() })
     }
 
     /// The state as this node has applied it, which may be behind what is agreed.
     pub(crate) fn applied(&self) -> &RwLock<Applied> {
         &self.applied
+    }
+
+    /// Those who want to know which pipelines change.
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.watchers
     }
 
     /// Last entry of the snapshot on disk.
@@ -158,7 +168,11 @@ impl Machine {
             return Err(malformed("snapshot", "is not the one that was announced"));
         }
         self.files.lock().save(meta.clone(), bytes)?;
-        *self.applied.write() = installed;
+        let mut applied = self.applied.write();
+        let changed = installed.state.pipelines().keys().cloned().collect();
+        *applied = installed;
+        drop(applied);
+        self.watchers.tell(changed);
         Ok(())
     }
 }
@@ -178,17 +192,22 @@ impl RaftStateMachine<Types> for Machine {
     {
         let mut applied = self.applied.write();
         let mut answers = Vec::new();
+        let mut changed = BTreeSet::new();
         for entry in entries {
             applied.last = Some(entry.log_id);
             answers.push(Answers(match entry.payload {
                 EntryPayload::Blank => Vec::new(),
-                EntryPayload::Normal(batch) => batch.0.iter().map(|c| applied.state.apply(c)).collect(),
+                EntryPayload::Normal(batch) => {
+                    batch.0.iter().map(|c| apply(&mut applied.state, c, &mut changed)).collect()
+                }
                 EntryPayload::Membership(membership) => {
                     applied.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Vec::new()
                 }
             }));
         }
+        drop(applied);
+        self.watchers.tell(changed);
         Ok(answers)
     }
 
@@ -227,6 +246,18 @@ impl RaftSnapshotBuilder<Types> for Machine {
         built.await.map_err(|e| StorageIOError::write_snapshot(None, &e))?;
         Ok(self.current().expect("a snapshot was just written"))
     }
+}
+
+/// Applies a command, and notes the pipeline if it now is what its control loop has to look at.
+fn apply(state: &mut ClusterState, command: &Command, changed: &mut BTreeSet<PipelineId>) -> Outcome {
+    let id = command.pipeline();
+    let seen = |s: &PipelineState| (s.version, s.incarnation, s.phase);
+    let before = state.pipelines().get(id).map(seen);
+    let outcome = state.apply(command);
+    if state.pipelines().get(id).map(seen) != before {
+        changed.insert(id.clone());
+    }
+    outcome
 }
 
 /// Files are written on a thread that may wait.

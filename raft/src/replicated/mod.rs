@@ -6,6 +6,7 @@
 
 mod batcher;
 mod identity;
+mod leadership;
 pub(crate) mod machine;
 mod members;
 pub(crate) mod recover;
@@ -43,6 +44,7 @@ use crate::error;
 use crate::record::MAX_PAYLOAD;
 
 pub use self::identity::Identity;
+pub use self::leadership::{Changes, Leadership};
 pub use self::members::{NodeStatus, Role, Status};
 pub use self::settings::Settings;
 pub use self::transport::{Member, Rpc, Transport};

@@ -51,7 +51,13 @@ fn what_was_acknowledged_is_there_after_opening_again() {
 fn waiting_proposals_go_together_and_each_gets_its_own_answer() {
     let dir = tempfile::tempdir().expect("a directory");
     let log = SingleVoterLog::open(dir.path()).expect("opens");
-    let put = |n| Command::PutPlan { pipeline: pipeline(n), plan: object(n), expect_version: 0 };
+    let put = |n| Command::PutPlan {
+        pipeline: pipeline(n),
+        plan: object(n),
+        expect_version: 0,
+        reset: false,
+        at_us: 0,
+    };
     let answers = block_on(join_all((0..200).map(|n| log.propose(put(n)))));
     assert!(answers.into_iter().all(|a| a.expect("durable") == Outcome::PlanVersion(1)));
     assert_eq!(block_on(log.list()).expect("listed").len(), 200);
@@ -125,7 +131,8 @@ fn an_oversized_command_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let log = SingleVoterLog::open(dir.path()).expect("opens");
     let assignment = "x".repeat(2 << 20);
-    let command = Command::NewIncarnation { pipeline: pipeline(0), expect: Incarnation(0), assignment };
+    let command =
+        Command::NewIncarnation { pipeline: pipeline(0), expect: Incarnation(0), assignment, at_us: 0 };
     assert_eq!(block_on(log.propose(command)).expect_err("too large").code(), "command-too-large");
 }
 

@@ -35,21 +35,21 @@ fn command() -> impl Strategy<Value = Command> {
         prop::bool::weighted(0.1),
     );
     prop_oneof![
-        2 => (p(), 0u8..3, 0u64..4)
-            .prop_map(|(pipeline, n, expect_version)| Command::PutPlan { pipeline, plan: object(n), expect_version }),
+        2 => (p(), 0u8..3, 0u64..4, prop::bool::weighted(0.2))
+            .prop_map(|(pipeline, n, expect_version, reset)| Command::PutPlan { pipeline, plan: object(n), expect_version, reset, at_us: 0 }),
         3 => (p(), i(), "[a-c]{0,2}")
-            .prop_map(|(pipeline, expect, assignment)| Command::NewIncarnation { pipeline, expect, assignment }),
+            .prop_map(|(pipeline, expect, assignment)| Command::NewIncarnation { pipeline, expect, assignment, at_us: 0 }),
         6 => (p(), i()).prop_map(|(pipeline, incarnation)| Command::BeginEpoch { pipeline, incarnation }),
         8 => commit.prop_map(|(pipeline, version, incarnation, epoch, parent, n, watermark, last)| {
             let (manifest, watermark) = (object(n), watermark.map(Watermark));
-            Command::CommitEpoch { pipeline, version, incarnation, epoch, parent, manifest, watermark, last }
+            Command::CommitEpoch { pipeline, version, incarnation, epoch, parent, manifest, watermark, last, at_us: 0 }
         }),
         3 => (p(), i(), e())
-            .prop_map(|(pipeline, incarnation, epoch)| Command::AbortEpoch { pipeline, incarnation, epoch }),
+            .prop_map(|(pipeline, incarnation, epoch)| Command::AbortEpoch { pipeline, incarnation, epoch, at_us: 0 }),
         1 => (p(), i()).prop_map(|(pipeline, incarnation)| {
-            Command::SetPhase { pipeline, incarnation, phase: Phase::Paused, reason: "asked".into() }
+            Command::SetPhase { pipeline, incarnation, phase: Phase::Paused, reason: "asked".into(), at_us: 0 }
         }),
-        1 => (p(), i()).prop_map(|(pipeline, expect)| Command::Reset { pipeline, expect }),
+        1 => (p(), i()).prop_map(|(pipeline, expect)| Command::Reset { pipeline, expect, at_us: 0 }),
         1 => (p(), 0u64..4)
             .prop_map(|(pipeline, expect_version)| Command::DeletePipeline { pipeline, expect_version }),
     ]
@@ -59,8 +59,13 @@ fn command() -> impl Strategy<Value = Command> {
 fn good_life(epochs: u64) -> Vec<Command> {
     let p = pipeline(0);
     let mut commands = vec![
-        Command::PutPlan { pipeline: p.clone(), plan: object(1), expect_version: 0 },
-        Command::NewIncarnation { pipeline: p.clone(), expect: Incarnation(0), assignment: "local".into() },
+        Command::PutPlan { pipeline: p.clone(), plan: object(1), expect_version: 0, reset: false, at_us: 0 },
+        Command::NewIncarnation {
+            pipeline: p.clone(),
+            expect: Incarnation(0),
+            assignment: "local".into(),
+            at_us: 0,
+        },
     ];
     for n in 1..=epochs {
         commands.push(Command::BeginEpoch { pipeline: p.clone(), incarnation: Incarnation(1) });
@@ -73,6 +78,7 @@ fn good_life(epochs: u64) -> Vec<Command> {
             manifest: object(n as u8),
             watermark: Some(Watermark(n as i64)),
             last: false,
+            at_us: 0,
         });
     }
     commands

@@ -17,11 +17,11 @@ fn fitted(command: Command, state: &ClusterState, fit: bool) -> Command {
             let incarnation = of(&pipeline).incarnation;
             Command::BeginEpoch { pipeline, incarnation }
         }
-        Command::NewIncarnation { pipeline, assignment, .. } => {
+        Command::NewIncarnation { pipeline, assignment, at_us, .. } => {
             let expect = of(&pipeline).incarnation;
-            Command::NewIncarnation { pipeline, expect, assignment }
+            Command::NewIncarnation { pipeline, expect, assignment, at_us }
         }
-        Command::CommitEpoch { pipeline, manifest, watermark, last, epoch, .. } => {
+        Command::CommitEpoch { pipeline, manifest, watermark, last, epoch, at_us, .. } => {
             let s = of(&pipeline);
             Command::CommitEpoch {
                 pipeline,
@@ -32,18 +32,27 @@ fn fitted(command: Command, state: &ClusterState, fit: bool) -> Command {
                 manifest,
                 watermark,
                 last,
+                at_us,
             }
         }
-        Command::AbortEpoch { pipeline, epoch, .. } => {
+        Command::AbortEpoch { pipeline, epoch, at_us, .. } => {
             let s = of(&pipeline);
-            Command::AbortEpoch { pipeline, incarnation: s.incarnation, epoch: s.pending.unwrap_or(epoch) }
+            Command::AbortEpoch {
+                pipeline,
+                incarnation: s.incarnation,
+                epoch: s.pending.unwrap_or(epoch),
+                at_us,
+            }
         }
         other => other,
     }
 }
 
 fn before_and_after(command: &Command, before: &PipelineState, after: &PipelineState, outcome: &Outcome) {
-    let forgets = matches!(command, Command::Reset { .. } | Command::DeletePipeline { .. });
+    let forgets = matches!(
+        command,
+        Command::Reset { .. } | Command::DeletePipeline { .. } | Command::PutPlan { reset: true, .. }
+    );
     assert!(after.next_epoch >= before.next_epoch && after.incarnation >= before.incarnation);
     assert!(after.version >= before.version);
     if after.assignment != before.assignment {
@@ -161,6 +170,7 @@ fn every_refusal_says_why() {
         manifest: object(9),
         watermark: Some(Watermark(watermark)),
         last: false,
+        at_us: 0,
     };
     let not_pending = Refusal::NotPending { got: Epoch(4), pending: Some(Epoch(3)) };
     assert_eq!(state.apply(&commit(4, 2, 9, 1)), Outcome::Refused(not_pending));
@@ -170,7 +180,8 @@ fn every_refusal_says_why() {
     assert_eq!(state.apply(&commit(3, 2, 1, 1)), Outcome::Refused(back));
     let stale = Refusal::StalePlan { got: 2, current: 1 };
     assert_eq!(state.apply(&commit(3, 2, 9, 2)), Outcome::Refused(stale.clone()));
-    let put = Command::PutPlan { pipeline: p.clone(), plan: object(7), expect_version: 2 };
+    let put =
+        Command::PutPlan { pipeline: p.clone(), plan: object(7), expect_version: 2, reset: false, at_us: 0 };
     assert_eq!(state.apply(&put), Outcome::Refused(stale));
     assert_eq!(state.apply(&commit(3, 2, 9, 1)), Outcome::Done);
 }
@@ -182,15 +193,23 @@ fn counters_survive_a_reset_and_a_delete() {
         state.apply(&command);
     }
     let p = pipeline(0);
-    assert_eq!(state.apply(&Command::Reset { pipeline: p.clone(), expect: Incarnation(1) }), Outcome::Done);
+    assert_eq!(
+        state.apply(&Command::Reset { pipeline: p.clone(), expect: Incarnation(1), at_us: 0 }),
+        Outcome::Done
+    );
     let delete = Command::DeletePipeline { pipeline: p.clone(), expect_version: 1 };
     assert_eq!(state.apply(&delete), Outcome::Done);
     let after = &state.pipelines()[&p];
     assert_eq!((after.plan.as_ref(), after.next_epoch, after.version), (None, 4, 2));
-    let put = Command::PutPlan { pipeline: p.clone(), plan: object(1), expect_version: 0 };
+    let put =
+        Command::PutPlan { pipeline: p.clone(), plan: object(1), expect_version: 0, reset: false, at_us: 0 };
     assert_eq!(state.apply(&put), Outcome::PlanVersion(3));
-    let start =
-        Command::NewIncarnation { pipeline: p.clone(), expect: Incarnation(2), assignment: String::new() };
+    let start = Command::NewIncarnation {
+        pipeline: p.clone(),
+        expect: Incarnation(2),
+        assignment: String::new(),
+        at_us: 0,
+    };
     assert_eq!(state.apply(&start), Outcome::Incarnation(Incarnation(3)));
     let begin = Command::BeginEpoch { pipeline: p, incarnation: Incarnation(3) };
     assert_eq!(state.apply(&begin), Outcome::Begun(Epoch(4)));
@@ -207,7 +226,12 @@ fn more_than_five_aborts_in_a_row_degrade_and_a_commit_heals() {
     for n in 2..=7 {
         assert_eq!(state.pipelines()[&p].phase, Phase::Running);
         state.apply(&begin);
-        let abort = Command::AbortEpoch { pipeline: p.clone(), incarnation: Incarnation(1), epoch: Epoch(n) };
+        let abort = Command::AbortEpoch {
+            pipeline: p.clone(),
+            incarnation: Incarnation(1),
+            epoch: Epoch(n),
+            at_us: 0,
+        };
         state.apply(&abort);
         state.apply(&abort);
     }
@@ -222,7 +246,92 @@ fn more_than_five_aborts_in_a_row_degrade_and_a_commit_heals() {
         manifest: object(8),
         watermark: None,
         last: false,
+        at_us: 0,
     });
     let healed = &state.pipelines()[&p];
     assert_eq!((healed.phase, healed.fail_streak, healed.watermark), (Phase::Running, 0, Some(Watermark(1))));
+}
+
+#[test]
+fn what_happened_is_remembered_with_its_time() {
+    use conveyor_model::log::What;
+    let mut state = ClusterState::default();
+    let p = pipeline(0);
+    let set = |phase, at_us| Command::SetPhase {
+        pipeline: pipeline(0),
+        incarnation: Incarnation(1),
+        phase,
+        reason: "asked".into(),
+        at_us,
+    };
+    let start = |expect, at_us| Command::NewIncarnation {
+        pipeline: pipeline(0),
+        expect: Incarnation(expect),
+        assignment: String::new(),
+        at_us,
+    };
+    let put = |n, expect_version, at_us| Command::PutPlan {
+        pipeline: pipeline(0),
+        plan: object(n),
+        expect_version,
+        reset: false,
+        at_us,
+    };
+    for command in [
+        put(1, 0, 10),
+        start(0, 20),
+        set(Phase::Draining, 30),
+        set(Phase::Draining, 31),
+        start(1, 40),
+        put(2, 1, 50),
+    ] {
+        assert!(!matches!(state.apply(&command), Outcome::Refused(_)), "{command:?}");
+    }
+    let after = &state.pipelines()[&p];
+    let seen: Vec<_> = after.history.iter().map(|c| (c.at_us, c.what, c.version, c.phase)).collect();
+    let expected = [
+        (10, What::Plan, 1, Phase::Pending),
+        (20, What::Start, 1, Phase::Running),
+        (30, What::Phase, 1, Phase::Draining),
+        // What a person asked for outlasts a new start.
+        (40, What::Start, 1, Phase::Draining),
+        (50, What::Plan, 2, Phase::Draining),
+    ];
+    assert_eq!(seen, expected);
+    let plans: Vec<_> = after.plans.iter().map(|v| (v.version, &v.plan, v.at_us)).collect();
+    assert_eq!(plans, [(1, &object(1), 10), (2, &object(2), 50)]);
+}
+
+#[test]
+fn a_finished_pipeline_is_settled_once_somebody_says_so() {
+    let mut state = ClusterState::default();
+    for command in good_life(1) {
+        state.apply(&command);
+    }
+    let p = pipeline(0);
+    let begin = Command::BeginEpoch { pipeline: p.clone(), incarnation: Incarnation(1) };
+    state.apply(&begin);
+    let last = Command::CommitEpoch {
+        pipeline: p.clone(),
+        version: 1,
+        incarnation: Incarnation(1),
+        epoch: Epoch(2),
+        parent: Some(Epoch(1)),
+        manifest: object(2),
+        watermark: None,
+        last: true,
+        at_us: 0,
+    };
+    assert_eq!(state.apply(&last), Outcome::Done);
+    assert_eq!((state.pipelines()[&p].phase, state.pipelines()[&p].is_settled()), (Phase::Finished, false));
+    let reason = "all is published".into();
+    let set = Command::SetPhase {
+        pipeline: p.clone(),
+        incarnation: Incarnation(1),
+        phase: Phase::Finished,
+        reason,
+        at_us: 0,
+    };
+    assert_eq!(state.apply(&set), Outcome::Done);
+    assert!(state.pipelines()[&p].is_settled());
 }

@@ -148,7 +148,7 @@ impl Cluster {
 }
 
 pub(super) fn put(n: u8, expect_version: u64, plan: u8) -> Command {
-    Command::PutPlan { pipeline: pipeline(n), plan: object(plan), expect_version }
+    Command::PutPlan { pipeline: pipeline(n), plan: object(plan), expect_version, reset: false, at_us: 0 }
 }
 
 pub(super) async fn done(node: &ReplicatedLog, command: Command) -> Outcome {

@@ -1,1 +1,30 @@
-//! The control plane: accepts plans, places tasks, completes epochs, reports status.
+//! The control plane: accepts plans, places tasks, completes epochs, reports status. It never touches a batch.
+//!
+//! [`run`] is the process. Every router holds the log; the one that leads also holds the control loop, which hears
+//! sidecars, decides with pure functions, and does. All of that is dropped the moment it leads no more.
+
+mod assignment;
+mod config;
+pub mod control;
+mod controller;
+mod crew;
+mod hub;
+mod input;
+mod lead;
+pub mod manifests;
+mod node;
+mod reconcile;
+mod restarts;
+mod run;
+mod runner;
+mod sidecars;
+mod transport;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Components, Config, Settings};
+pub use control::Control;
+pub use run::{Router, run};
+pub use sidecars::service::LEADER;

@@ -1,0 +1,7 @@
+//! Whole routers with sidecars that only pretend, over real connections on loopback.
+
+mod failures;
+mod fake;
+mod leaders;
+mod lives;
+mod world;

@@ -51,6 +51,14 @@ impl Connection {
         Self { io: Io::Tls(Box::new(stream)), info: PeerInfo { address, name, tls: true }, _slot: slot }
     }
 
+    /// Whether both sides have agreed on HTTP/2.
+    pub(crate) fn is_h2(&self) -> bool {
+        match &self.io {
+            Io::Plain(_) => false,
+            Io::Tls(io) => io.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     /// Who is at the other end.
     pub fn info(&self) -> &PeerInfo {
         &self.info

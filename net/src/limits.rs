@@ -22,6 +22,8 @@ pub const MAX_HEADERS: usize = 64;
 pub const MAX_TOKEN: usize = 512;
 /// Streams of one connection at a time.
 pub const MAX_STREAMS: u32 = 1024;
+/// The same of an HTTP/2 connection to REST.
+pub const MAX_REST_STREAMS: u32 = 64;
 /// Streams that the caller reset before they were looked at, until the connection is closed ("rapid reset").
 pub const MAX_PENDING_RESETS: usize = 20;
 /// Streams that were reset because of the caller's mistakes, until the connection is closed ("made you reset").

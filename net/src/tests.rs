@@ -4,6 +4,7 @@ mod certs;
 mod files;
 mod guard;
 mod handshake;
+mod http;
 mod limits;
 mod rotation;
 

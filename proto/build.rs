@@ -2,8 +2,12 @@
 
 use std::error::Error;
 
-const FILES: [&str; 3] =
-    ["proto/conveyor/v1/log.proto", "proto/conveyor/v1/raft.proto", "proto/conveyor/v1/control.proto"];
+const FILES: [&str; 4] = [
+    "proto/conveyor/v1/log.proto",
+    "proto/conveyor/v1/raft.proto",
+    "proto/conveyor/v1/control.proto",
+    "proto/conveyor/v1/flight.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

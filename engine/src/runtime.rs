@@ -4,7 +4,7 @@ use conveyor_model::{Error, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// A runtime of its own that can be dropped within another one.
-pub struct Compute(Option<Runtime>);
+pub struct Compute(Option<Runtime>, Handle);
 
 impl Compute {
     /// Starts `threads` worker threads (at least one).
@@ -12,18 +12,23 @@ impl Compute {
     /// # Errors
     /// If the system gives no threads.
     pub fn start(threads: usize) -> Result<Self> {
+        // A simulation has one thread.
+        if conveyor_model::simulation::on() {
+            return Ok(Self(None, Handle::current()));
+        }
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("conveyor-compute")
             .enable_all()
             .build()
             .map_err(|e| Error::runtime("compute-runtime", "compute threads cannot be started").because(e))?;
-        Ok(Self(Some(runtime)))
+        let handle = runtime.handle().clone();
+        Ok(Self(Some(runtime), handle))
     }
 
     /// Where tasks are spawned.
     pub fn handle(&self) -> &Handle {
-        self.0.as_ref().expect("the runtime is there until it is dropped").handle()
+        &self.1
     }
 }
 

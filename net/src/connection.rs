@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::peer::PeerName;
+use crate::port::Wire;
 
 /// Who is at the other end. tonic puts it into the extensions of every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,17 +33,17 @@ pub struct Connection {
 }
 
 enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 impl Connection {
-    pub(crate) fn plain(stream: TcpStream, address: SocketAddr, slot: Option<OwnedSemaphorePermit>) -> Self {
+    pub(crate) fn plain(stream: Wire, address: SocketAddr, slot: Option<OwnedSemaphorePermit>) -> Self {
         Self { io: Io::Plain(stream), info: PeerInfo { address, name: None, tls: false }, _slot: slot }
     }
 
     pub(crate) fn tls(
-        stream: TlsStream<TcpStream>,
+        stream: TlsStream<Wire>,
         address: SocketAddr,
         name: Option<PeerName>,
         slot: Option<OwnedSemaphorePermit>,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use conveyor_model::{Error, Kind, Result};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -15,6 +14,7 @@ use tower::{Service, service_fn};
 use crate::connection::Connection;
 use crate::limits::{self, CONNECT_TIMEOUT};
 use crate::peer::{PeerName, Role};
+use crate::port::Wire;
 use crate::tls::Tls;
 
 /// Who has to be at the other end.
@@ -110,9 +110,8 @@ impl Dialer {
             Error::new(Kind::Unavailable, "peer-unreachable", format!("{host}:{port} cannot be reached"))
                 .because(e)
         };
-        let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let address = stream.peer_addr().map_err(unreachable)?;
+        let (stream, address) = Wire::connect(host, port).await.map_err(unreachable)?;
+        stream.set_nodelay().map_err(unreachable)?;
         match &self.tls {
             None => Ok(Connection::plain(stream, address, None)),
             Some(tls) => shake(tls, host, stream, address, expect).await,
@@ -124,7 +123,7 @@ impl Dialer {
 async fn shake(
     tls: &Tls,
     host: &str,
-    stream: TcpStream,
+    stream: Wire,
     address: SocketAddr,
     expect: &Expect,
 ) -> Result<Connection> {

@@ -14,7 +14,10 @@ pub mod limits;
 mod listener;
 mod material;
 mod peer;
+mod port;
 mod reload;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod tls;
 mod tokens;
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use conveyor_model::{Error, Result};
 use futures::Stream;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
@@ -23,6 +22,7 @@ use crate::connection::Connection;
 use crate::exposure::{Exposure, check_exposure};
 use crate::limits::{HANDSHAKE_TIMEOUT, MAX_CONNECTIONS, MAX_HANDSHAKES};
 use crate::peer::PeerName;
+use crate::port::{Port, Wire};
 use crate::tls::Tls;
 
 /// Pause after a connection could not be taken (no file descriptors left, for one): the next try would fail as well.
@@ -41,7 +41,7 @@ pub enum Callers {
 
 /// A bound port. As a stream it never ends and yields no errors: what goes wrong with one connection is logged.
 pub struct Listener {
-    tcp: TcpListener,
+    port: Port,
     tls: Option<Arc<Tls>>,
     callers: Callers,
     slots: Arc<Semaphore>,
@@ -61,13 +61,13 @@ impl Listener {
         if let Some(tls) = &tls {
             tls.server(exposure.callers)?;
         }
-        let tcp = TcpListener::bind(address).await.map_err(|e| {
+        let port = Port::bind(address).await.map_err(|e| {
             Error::bad_input("listen-bind", format!("{} cannot listen at {address}", exposure.what))
                 .because(e)
                 .help("choose another address or port, or end the process that has it")
         })?;
         Ok(Self {
-            tcp,
+            port,
             tls,
             callers: exposure.callers,
             slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -82,8 +82,8 @@ impl Listener {
     /// # Errors
     /// `Runtime` if the system does not say.
     pub fn local_address(&self) -> Result<SocketAddr> {
-        self.tcp
-            .local_addr()
+        self.port
+            .local_address()
             .map_err(|e| Error::runtime("listen-address", "the listener has no address").because(e))
     }
 
@@ -115,7 +115,7 @@ impl Listener {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            match ready!(self.tcp.poll_accept(cx)) {
+            match ready!(self.port.poll_accept(cx)) {
                 Ok((stream, address)) => {
                     if let Some(connection) = self.take(stream, address) {
                         return Poll::Ready(connection);
@@ -130,7 +130,7 @@ impl Listener {
     }
 
     /// A plain connection is ready; one with TLS begins its handshake.
-    fn take(&mut self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
+    fn take(&mut self, stream: Wire, address: SocketAddr) -> Option<Connection> {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             if !std::mem::replace(&mut self.full, true) {
                 tracing::warn!(
@@ -140,7 +140,7 @@ impl Listener {
             return None;
         };
         self.full = false;
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay() {
             tracing::debug!("{address} left at once: {error}");
             return None;
         }
@@ -165,7 +165,7 @@ impl Stream for Listener {
 
 /// The handshake of one connection; none if it fails, which costs the listener nothing but its place.
 async fn shake(
-    stream: TcpStream,
+    stream: Wire,
     address: SocketAddr,
     config: Arc<ServerConfig>,
     slot: OwnedSemaphorePermit,

@@ -19,7 +19,7 @@ pub mod testing;
 mod view;
 mod writer;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 mod simdisk;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::disk::{Disk, DiskFile};
 
 /// What goes wrong at an operation.
+#[cfg_attr(not(test), allow(dead_code, reason = "a simulation uses some"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The process dies: this operation is done in part, and no later one.
@@ -51,6 +52,7 @@ enum Rename {
 #[derive(Clone, Default)]
 pub(crate) struct SimDisk(Arc<Mutex<Sim>>);
 
+#[cfg_attr(not(test), allow(dead_code, reason = "a simulation uses some"))]
 impl SimDisk {
     /// Operations so far.
     pub(crate) fn operations(&self) -> u64 {

@@ -3,6 +3,7 @@
 //! Only `paths` spells a key. Objects are written once, create-if-absent, and read with their hash. Deciding *when* to
 //! write, commit or clean up is not done here.
 
+mod blocking;
 mod clean;
 pub mod dlq;
 mod objects;
@@ -11,6 +12,9 @@ mod store;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(feature = "simulation")]
+pub use objects::faulty as simulation;
 
 pub use dlq::{DeadLetterReader, DeadLetterStore};
 pub use store::Store;

@@ -262,6 +262,9 @@ fn apply(state: &mut ClusterState, command: &Command, changed: &mut BTreeSet<Pip
 
 /// Files are written on a thread that may wait.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    if conveyor_model::simulation::on() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(cause) => {

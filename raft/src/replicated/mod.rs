@@ -10,6 +10,8 @@ mod leadership;
 pub(crate) mod machine;
 mod members;
 pub(crate) mod recover;
+#[cfg(feature = "simulation")]
+mod runtime;
 mod server;
 mod settings;
 pub(crate) mod store;
@@ -73,9 +75,25 @@ impl ReplicatedLog {
     /// `data-dir-in-use` if the directory has a node already, `data-dir-in-other-use` if it has a single voter's log,
     /// `log-io` or `disk-full` if it cannot be written.
     pub fn create_dir(dir: &Path, identity: &Identity) -> Result<()> {
+        #[cfg(feature = "simulation")]
+        if conveyor_model::simulation::on() {
+            return create_on(crate::testing::disks::disk(dir), dir, identity);
+        }
         create_dir(dir)?;
         let _lock = DirLock::take(dir)?;
         create_on(Arc::new(RealDisk), dir, identity)
+    }
+
+    /// Whether a data directory has a node.
+    ///
+    /// # Errors
+    /// `log-corrupt` or `log-version` if it has one that cannot be read, `log-io` otherwise.
+    pub fn has_node(dir: &Path) -> Result<bool> {
+        #[cfg(feature = "simulation")]
+        if conveyor_model::simulation::on() {
+            return Ok(identity::read(crate::testing::disks::disk(dir).as_ref(), dir)?.is_some());
+        }
+        Ok(dir.exists() && identity::read(&RealDisk, dir)?.is_some())
     }
 
     /// Starts the node whose data directory this is, made by [`ReplicatedLog::create_dir`].
@@ -85,6 +103,10 @@ impl ReplicatedLog {
     /// acknowledged is damaged or gone, `log-version` or `proto-unknown` if a newer version wrote it, `log-settings` if
     /// the settings contradict each other, `log-io` or `disk-full` otherwise.
     pub async fn open(dir: &Path, settings: Settings, transport: Arc<dyn Transport>) -> Result<Self> {
+        #[cfg(feature = "simulation")]
+        if conveyor_model::simulation::on() {
+            return Self::open_on(crate::testing::disks::disk(dir), dir, settings, transport, None).await;
+        }
         create_dir(dir)?;
         let lock = DirLock::take(dir)?;
         Self::open_on(Arc::new(RealDisk), dir, settings, transport, Some(lock)).await

@@ -54,10 +54,19 @@ impl Memory {
 #[derive(Clone)]
 pub(crate) struct Reader(Arc<RwLock<Memory>>);
 
+/// The way to who writes.
+enum Jobs {
+    /// A thread, which may wait for the disk.
+    Thread(Mutex<Sender<Job>>),
+    /// A task on the one thread of a simulation.
+    #[cfg(feature = "simulation")]
+    Task(tokio::sync::mpsc::UnboundedSender<Job>),
+}
+
 /// Log and vote of a node.
 pub(crate) struct LogStore {
     memory: Reader,
-    jobs: Option<Mutex<Sender<Job>>>,
+    jobs: Option<Jobs>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -68,14 +77,19 @@ impl LogStore {
     /// When there is no thread for it.
     pub(crate) fn new(wal: Wal, entries: Entries) -> Result<Self> {
         let reached = wal.reached.clone();
+        let memory = Reader(Arc::new(RwLock::new(Memory { entries, reached })));
+        #[cfg(feature = "simulation")]
+        if conveyor_model::simulation::on() {
+            let jobs = Some(Jobs::Task(simulated::start(wal)));
+            return Ok(Self { memory, jobs, writer: None });
+        }
         let dir = wal.dir.clone();
         let (jobs, receiver) = channel();
         let writer = std::thread::Builder::new()
             .name("conveyor-log".to_owned())
             .spawn(move || write_all(wal, &receiver))
             .map_err(|e| crate::error::io("start its writer thread", &dir, e))?;
-        let memory = Reader(Arc::new(RwLock::new(Memory { entries, reached })));
-        Ok(Self { memory, jobs: Some(Mutex::new(jobs)), writer: Some(writer) })
+        Ok(Self { memory, jobs: Some(Jobs::Thread(Mutex::new(jobs))), writer: Some(writer) })
     }
 
     pub(crate) fn reader(&self) -> Reader {
@@ -84,7 +98,12 @@ impl LogStore {
 
     fn send(&self, ops: Vec<Op>, waiting: Waiting) -> Result<(), io::Error> {
         let jobs = self.jobs.as_ref().expect("only taken when the store is dropped");
-        jobs.lock().send(Job { ops, waiting }).map_err(|_| gone())
+        let job = Job { ops, waiting };
+        match jobs {
+            Jobs::Thread(jobs) => jobs.lock().send(job).map_err(|_| gone()),
+            #[cfg(feature = "simulation")]
+            Jobs::Task(jobs) => jobs.send(job).map_err(|_| gone()),
+        }
     }
 
     async fn write(&self, ops: Vec<Op>) -> Result<(), io::Error> {
@@ -113,21 +132,48 @@ fn write_all(mut wal: Wal, jobs: &Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut group = vec![first];
         group.extend(jobs.try_iter().take(GROUP - 1));
-        let ops: Vec<Op> = group.iter_mut().flat_map(|job| std::mem::take(&mut job.ops)).collect();
-        let done = wal.write(&ops);
-        if let Err(failure) = &done {
-            let cause = wal.error(failure.clone());
-            tracing::error!(%cause, "the log cannot be written; this node stops");
+        write_group(&mut wal, group);
+    }
+}
+
+fn write_group(wal: &mut Wal, mut group: Vec<Job>) {
+    let ops: Vec<Op> = group.iter_mut().flat_map(|job| std::mem::take(&mut job.ops)).collect();
+    let done = wal.write(&ops);
+    if let Err(failure) = &done {
+        let cause = wal.error(failure.clone());
+        tracing::error!(%cause, "the log cannot be written; this node stops");
+    }
+    for job in group {
+        let result = done.clone().map_err(|(kind, why): Failure| io::Error::new(kind, why));
+        match job.waiting {
+            Waiting::Append(flushed) => flushed.log_io_completed(result),
+            // Who no longer waits has given up its answer.
+            Waiting::Other(waiting) => drop(waiting.send(result)),
+            Waiting::Nobody => {}
         }
-        for job in group {
-            let result = done.clone().map_err(|(kind, why): Failure| io::Error::new(kind, why));
-            match job.waiting {
-                Waiting::Append(flushed) => flushed.log_io_completed(result),
-                // Who no longer waits has given up its answer.
-                Waiting::Other(waiting) => drop(waiting.send(result)),
-                Waiting::Nobody => {}
+    }
+}
+
+/// The writer of a simulation: a task, whose disk takes a moment.
+#[cfg(feature = "simulation")]
+mod simulated {
+    use std::time::Duration;
+
+    use conveyor_model::simulation;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+    use super::{GROUP, Job, Wal, write_group};
+
+    pub(super) fn start(mut wal: Wal) -> UnboundedSender<Job> {
+        let (jobs, mut waiting) = unbounded_channel();
+        tokio::spawn(async move {
+            let mut group = Vec::new();
+            while waiting.recv_many(&mut group, GROUP).await > 0 {
+                tokio::time::sleep(Duration::from_micros(simulation::below(4_000))).await;
+                write_group(&mut wal, std::mem::take(&mut group));
             }
-        }
+        });
+        jobs
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+#[cfg(feature = "simulation")]
+use super::runtime::Runtime;
 use conveyor_model::Result;
 use conveyor_model::log::{Command, Outcome};
 use conveyor_proto::{malformed, unknown, v1};
@@ -16,7 +18,11 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Peer,
         SnapshotData = std::io::Cursor<Vec<u8>>,
+        AsyncRuntime = Runtime,
 );
+
+#[cfg(not(feature = "simulation"))]
+type Runtime = openraft::TokioRuntime;
 
 pub(crate) type LogId = openraft::LogId<u64>;
 pub(crate) type Vote = openraft::Vote<u64>;

@@ -13,7 +13,7 @@ use super::file;
 use super::schema::{CODE, FAILED_AT, OPERATOR_NAME};
 use super::store::in_order;
 use crate::objects::{self, Objects};
-use crate::paths;
+use crate::{blocking, paths};
 
 /// A published file of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl DeadLetterReader {
             .help("it was purged meanwhile: run the command again"));
         };
         let epoch = of.epoch;
-        let work = tokio::task::spawn_blocking(move || file::decode_letters(&place, bytes, epoch, only));
+        let work = blocking::run(move || file::decode_letters(&place, bytes, epoch, only));
         let stopped =
             |e| Error::runtime("store-stopped", "the process stops while dead letters are read").because(e);
         work.await.map_err(stopped)?

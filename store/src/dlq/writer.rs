@@ -17,7 +17,7 @@ use super::group::{Group, GroupKey};
 use super::schema::schema;
 use super::store::Attempts;
 use crate::objects::{self, Objects};
-use crate::paths;
+use crate::{blocking, paths};
 
 /// Rows in memory at which they are staged.
 pub(crate) const MOST_ROWS: usize = 50_000;
@@ -117,7 +117,7 @@ impl Writer {
                 Error::new(Kind::Corrupt, "dead-letters-lost", "a staged file of dead letters is gone")
                     .in_split(&place)
             })?;
-            let encoded = tokio::task::spawn_blocking(move || {
+            let encoded = blocking::run(move || {
                 file::encode(&file::decode_letters(&place, bytes, epoch, None)?, schema())
             });
             let bytes = encoded.await.map_err(stopped)??;
@@ -136,7 +136,7 @@ impl Writer {
             self.in_doubt = true;
             let (name, sequence) = self.fresh_name();
             let (context, of, rows) = (self.context.clone(), key.clone(), group.rows() as u64);
-            let encoded = tokio::task::spawn_blocking(move || {
+            let encoded = blocking::run(move || {
                 let batch = group.finish(&of, &context, epoch.map(|e| e.0))?;
                 file::encode(&[batch], schema())
             });

@@ -1,5 +1,7 @@
 //! Objects under keys, as a seam: a local directory written durably, or any object store.
 
+#[cfg(feature = "simulation")]
+pub(crate) mod faulty;
 mod local;
 mod remote;
 
@@ -43,6 +45,10 @@ pub(crate) trait Objects: Send + Sync {
 
 /// Opens a directory (created if it does not exist) or an object-store URL.
 pub(crate) fn open(location: &str) -> Result<Arc<dyn Objects>> {
+    #[cfg(feature = "simulation")]
+    if let Some(place) = location.strip_prefix("sim://") {
+        return Ok(Arc::new(Remote::simulated(place)));
+    }
     match local_path(location) {
         Some(path) => Ok(Arc::new(Local::open(path, location)?)),
         None => Ok(Arc::new(Remote::open(location)?)),
@@ -51,6 +57,10 @@ pub(crate) fn open(location: &str) -> Result<Arc<dyn Objects>> {
 
 /// Opens a directory or an object-store URL. A directory that does not exist is not created, and has no objects.
 pub(crate) fn open_existing(location: &str) -> Result<Arc<dyn Objects>> {
+    #[cfg(feature = "simulation")]
+    if let Some(place) = location.strip_prefix("sim://") {
+        return Ok(Arc::new(Remote::simulated(place)));
+    }
     match local_path(location) {
         Some(path) => Ok(Arc::new(Local::existing(path, location))),
         None => Ok(Arc::new(Remote::open(location)?)),

@@ -36,6 +36,14 @@ impl Remote {
         Ok(Self { store: Arc::from(store), prefix, location: location.trim_end_matches('/').to_owned() })
     }
 
+    /// Objects of a simulation's store: `name` or `name/prefix`.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(place: &str) -> Self {
+        let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let store = Arc::new(super::faulty::Faulty::open(name));
+        Self { store, prefix: Path::from(prefix), location: format!("sim://{place}") }
+    }
+
     /// Objects of a store that is there already.
     #[cfg(test)]
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {

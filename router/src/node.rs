@@ -21,7 +21,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) async fn open(config: &Config, net: Net, disk_name: &str) -> Result<Arc<ReplicatedLog>> {
     let identity =
         Identity { cluster: config.cluster.clone(), node: config.node, disk: disk_name.to_owned() };
-    if !config.data_dir.join("node.id").exists() {
+    if !ReplicatedLog::has_node(&config.data_dir)? {
         ReplicatedLog::create_dir(&config.data_dir, &identity)?;
     }
     let transport = Arc::new(GrpcTransport::new(net));

@@ -1,7 +1,7 @@
 //! Objects under keys, as a seam: a local directory written durably, or any object store.
 
 #[cfg(feature = "simulation")]
-pub(crate) mod faulty;
+pub mod faulty;
 mod local;
 mod remote;
 

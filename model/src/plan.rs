@@ -59,6 +59,26 @@ pub struct Plan {
     /// Saved state of earlier versions that this one does not take up, because a person has agreed to lose it.
     #[serde(default, skip_serializing_if = "Forget::is_empty")]
     pub forget: Forget,
+    /// Where its tasks may run, and how they are spread.
+    #[serde(default, skip_serializing_if = "Wishes::are_none")]
+    pub placement: Wishes,
+}
+
+/// What a pipeline wishes of the sidecars that run it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Wishes {
+    /// Only sidecars with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Every node on another sidecar as far as there are enough, instead of neighbours together.
+    pub spread: bool,
+}
+
+impl Wishes {
+    /// Whether anything is wished at all.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// State that a changed plan leaves behind. Holds for epochs that an earlier version has committed.

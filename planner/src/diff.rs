@@ -205,12 +205,15 @@ pub fn diff(old: Option<&Plan>, new: &Plan) -> PlanDiff {
 /// Every object of a plan as the fields that people see.
 fn objects(plan: &Plan) -> BTreeMap<(ObjectKind, String), Json> {
     let mut all = BTreeMap::new();
-    let own = json!({
+    let mut own = json!({
         "mode": plan.mode,
         "delivery": plan.delivery,
         "checkpointIntervalMs": plan.checkpoint_interval_ms,
         "dlq": plan.dlq,
     });
+    if !plan.placement.are_none() {
+        own["placement"] = json!(plan.placement);
+    }
     all.insert((ObjectKind::Pipeline, plan.pipeline.to_string()), own);
     for node in &plan.nodes {
         if let NodeInput::Source(source) = &node.input {

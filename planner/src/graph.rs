@@ -6,7 +6,7 @@ mod order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use conveyor_model::plan::{Delivery, DlqPlan, Mode, Retry};
+use conveyor_model::plan::{Delivery, DlqPlan, Mode, Retry, Wishes};
 
 use crate::diagnostic::{At, Diagnostics, Located, did_you_mean};
 use crate::manifest::defs::{Body, LookupDef, MergeDef, Named, PipelineDef, SinkDef, SourceDef, StepDef};
@@ -23,6 +23,7 @@ pub(crate) struct Graph {
     pub(crate) checkpoint_ms: u64,
     pub(crate) parallelism: Option<u32>,
     pub(crate) dlq: DlqPlan,
+    pub(crate) placement: Wishes,
     pub(crate) sources: Vec<SourceDef>,
     /// By the name that lookup steps use.
     pub(crate) lookups: BTreeMap<String, LookupDef>,
@@ -126,6 +127,7 @@ pub(crate) fn resolve(def: &PipelineDef, objects: &Objects, diags: &mut Diagnost
         checkpoint_ms: def.checkpoint_ms,
         parallelism: def.parallelism,
         dlq: def.dlq.clone(),
+        placement: def.placement.clone(),
         sources,
         lookups,
         steps,

@@ -26,4 +26,4 @@ pub use explain::explain;
 pub use json_schema::json_schema;
 pub use objects::{Discoveries, Document, ObjectId, Objects, Parsed, parse};
 pub use picture::{GraphFormat, graph};
-pub use place::{Placement, Site, Unplaced, Wishes, place, window_bytes};
+pub use place::{Placement, Site, Unplaced, place, window_bytes};

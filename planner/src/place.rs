@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use conveyor_model::plan::{Node, NodeInput, NodeOutput, Partition, Plan};
+use conveyor_model::plan::{Edge, Node, NodeInput, NodeOutput, Partition, Plan, Wishes};
 use conveyor_model::step::Op;
 use conveyor_model::{NodeId, TaskId};
 
@@ -33,15 +33,6 @@ pub struct Site {
     pub taken_bytes: u64,
 }
 
-/// What a pipeline or an operator wishes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// Only sidecars with all of these labels.
-    pub labels: BTreeMap<String, String>,
-    /// Every node on another sidecar as far as there are enough, instead of neighbours together.
-    pub spread: bool,
-}
-
 /// Which task runs on which sidecar.
 pub type Placement = BTreeMap<TaskId, String>;
 
@@ -60,12 +51,8 @@ impl fmt::Display for Unplaced {
 ///
 /// # Errors
 /// If a node needs what no site has.
-pub fn place(
-    plan: &Plan,
-    sites: &[Site],
-    current: Option<&Placement>,
-    wishes: &Wishes,
-) -> Result<Placement, Unplaced> {
+pub fn place(plan: &Plan, sites: &[Site], current: Option<&Placement>) -> Result<Placement, Unplaced> {
+    let wishes = &plan.placement;
     let mut sites: Vec<&Site> = sites.iter().collect();
     sites.sort_by(|a, b| a.id.cmp(&b.id));
     let eligible = eligible(plan, &sites, wishes)?;
@@ -84,7 +71,7 @@ pub fn place(
 
 /// Bytes that the credits of all channels into one subtask of a node can take.
 pub fn window_bytes(plan: &Plan, node: NodeId) -> u64 {
-    let channels = |e: &conveyor_model::plan::Edge| match e.partition {
+    let channels = |e: &Edge| match e.partition {
         Partition::Forward => 1,
         _ => u64::from(plan.node(e.from).parallelism),
     };
@@ -212,7 +199,7 @@ impl<'a> Work<'a> {
     /// Tasks before this one, on other sites.
     fn strangers(&self, task: TaskId, site: &Site) -> usize {
         let away = |from: TaskId| self.placed.get(&from).is_some_and(|s| *s != site.id);
-        let count = |e: &conveyor_model::plan::Edge| match e.partition {
+        let count = |e: &Edge| match e.partition {
             Partition::Forward => usize::from(away(TaskId { node: e.from, subtask: task.subtask })),
             _ => (0..self.plan.node(e.from).parallelism)
                 .filter(|&subtask| away(TaskId { node: e.from, subtask }))

@@ -56,8 +56,6 @@ pub struct Settings {
     pub backoff: Duration,
     /// Longest such pause.
     pub backoff_max: Duration,
-    /// Nodes of a pipeline go to different sidecars instead of staying together.
-    pub spread: bool,
     /// Subtasks of a node where no manifest says how many.
     pub parallelism: u32,
 }
@@ -72,7 +70,6 @@ impl Default for Settings {
             epoch: conveyor_epoch::Settings::default(),
             backoff: Duration::from_millis(500),
             backoff_max: Duration::from_secs(30),
-            spread: false,
             parallelism: 1,
         }
     }

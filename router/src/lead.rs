@@ -1,6 +1,7 @@
 //! Watches who leads: begins the control loop when this router wins, and drops all of it when it loses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use conveyor_model::Result;
 use conveyor_raft::Leadership;
@@ -9,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, QUEUE, World};
 use crate::hub::{Hub, Leading};
+
+/// Pause before a log that cannot be read is read again.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Follows the leadership until the node or the process ends.
 ///
@@ -54,6 +58,7 @@ async fn lead(world: &World, hub: &Arc<Hub>, term: u64) {
         // Only what is read after this leader's own first entry is what was agreed before it.
         if let Err(error) = world.log.settle().await {
             tracing::warn!(%error, "the new leader cannot read the log yet");
+            tokio::time::sleep(TRY_AGAIN).await;
             continue;
         }
         let (inputs, from_services) = mpsc::channel(QUEUE);

@@ -49,6 +49,17 @@ pub(crate) async fn bootstrap(log: Arc<ReplicatedLog>, peers: Vec<Member>, stop:
         if fresh.last.is_some() || fresh.term > 0 {
             return;
         }
+        // A cluster that runs has lost this router's disk: it joins again under a new id, and makes nothing.
+        for peer in peers.iter().filter(|p| p.id != log.identity().node) {
+            if log.is_initialized(peer).await.unwrap_or(false) {
+                tracing::error!(
+                    router = peer.id,
+                    "the cluster exists, but this router's data directory is new: remove this id from the \
+                     cluster and add it again with another one"
+                );
+                return;
+            }
+        }
         match log.bootstrap(&peers).await {
             Ok(()) => {
                 tracing::info!(routers = peers.len(), "the cluster is made");

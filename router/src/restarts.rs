@@ -7,6 +7,9 @@ use conveyor_model::{Error, Kind};
 /// Failures in a row after which a pipeline is called degraded.
 pub(crate) const DEGRADED_AFTER: u32 = 5;
 
+/// Codes of errors that say that somebody else was first: there is nothing to wait for.
+const OVERTAKEN: [&str; 3] = ["fenced", "start-refused", "stale-plan"];
+
 /// Pauses between starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pauses {
@@ -44,12 +47,16 @@ impl Restarts {
     /// An incarnation has ended with an error.
     pub(crate) fn failed(&mut self, now_us: u64, progressed: bool, error: &Error, pauses: Pauses) -> Verdict {
         match error.kind() {
-            Kind::Fenced if error.code() != "ledger-ahead" => return Verdict::Look,
-            Kind::BadInput | Kind::Corrupt | Kind::Fenced => {
+            Kind::Fenced if OVERTAKEN.contains(&error.code()) => return Verdict::Look,
+            Kind::BadInput | Kind::Corrupt => {
                 self.last = Some(error.to_string());
                 return Verdict::Failed;
             }
-            Kind::Unavailable | Kind::Exhausted | Kind::Runtime => {}
+            Kind::Fenced if error.code() == "ledger-ahead" => {
+                self.last = Some(error.to_string());
+                return Verdict::Failed;
+            }
+            Kind::Unavailable | Kind::Exhausted | Kind::Runtime | Kind::Fenced => {}
         }
         self.count(now_us, progressed, error.to_string(), pauses);
         if self.failures >= DEGRADED_AFTER { Verdict::Degraded } else { Verdict::Again }
@@ -114,6 +121,9 @@ mod tests {
         }
         assert_eq!(restarts.failed(0, true, &error(Kind::Fenced, "fenced"), PAUSES), Verdict::Look);
         assert_eq!(restarts.failures, 0);
+        // Refused for another reason: at once again would be refused again.
+        assert_eq!(restarts.failed(0, true, &error(Kind::Fenced, "log-refused"), PAUSES), Verdict::Again);
+        assert!(restarts.not_before_us > 0);
     }
 
     #[test]

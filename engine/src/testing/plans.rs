@@ -35,6 +35,7 @@ impl PlanBuilder {
             lookups: BTreeMap::new(),
             dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 1.0, whole_rows: false },
             forget: Forget::default(),
+            placement: Default::default(),
         })
     }
 

@@ -66,6 +66,7 @@ pub(crate) fn emit(
         lookups,
         dlq: graph.dlq.clone(),
         forget: Forget::default(),
+        placement: graph.placement.clone(),
     })
 }
 

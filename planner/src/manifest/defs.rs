@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_schema::{DataType, FieldRef};
-use conveyor_model::plan::{Delivery, DlqPlan, EventTime, Mode, Retry};
+use conveyor_model::plan::{Delivery, DlqPlan, EventTime, Mode, Retry, Wishes};
 use conveyor_model::secret::SecretRef;
 use conveyor_model::step::{Flatten, MaskMethod, OnFail, OnMiss, Parse};
 
@@ -74,6 +74,7 @@ pub(crate) struct PipelineDef {
     pub(crate) steps: Vec<StepDef>,
     pub(crate) sinks: Vec<Named<SinkDef>>,
     pub(crate) dlq: DlqPlan,
+    pub(crate) placement: Wishes,
     /// Its own text has errors: it can be typed as far as it goes, but never gives a plan.
     pub(crate) broken: bool,
 }

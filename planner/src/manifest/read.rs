@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow_schema::{Field, FieldRef};
-use conveyor_model::plan::{Delivery, DlqPlan, EventTime, Late, Mode, Retry};
+use conveyor_model::plan::{Delivery, DlqPlan, EventTime, Late, Mode, Retry, Wishes};
 
 use super::check::{Checker, specs};
 use super::defs::{ConnectorDef, LookupDef, MergeDef, Named, PipelineDef, SinkDef, SourceDef, TransformDef};
@@ -228,6 +228,7 @@ pub(crate) fn pipeline(
         steps: steps(cx, node.get("steps")),
         sinks,
         dlq: dlq(node.get("dlq")),
+        placement: placement(node.get("placement")),
         broken: false,
     }
 }
@@ -266,6 +267,14 @@ fn checkpoint(cx: &mut Checker<'_>, node: &Node) -> u64 {
         cx.diags.error("out-of-bounds", &node.at, "the checkpoint interval must be more than nothing");
     }
     ms.unwrap_or(DEFAULT_CHECKPOINT_MS)
+}
+
+fn placement(node: Option<&Node>) -> Wishes {
+    let labels = node.and_then(|n| n.get("labels")).map(Node::entries).unwrap_or_default();
+    Wishes {
+        labels: labels.iter().filter_map(|e| Some((e.key.clone(), e.node.text()?.to_owned()))).collect(),
+        spread: node.and_then(|n| boolean(n, "spread")).unwrap_or(false),
+    }
 }
 
 fn dlq(node: Option<&Node>) -> DlqPlan {

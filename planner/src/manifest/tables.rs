@@ -196,6 +196,19 @@ pub(crate) static PIPELINE: Table = Table {
             "Several sinks; a row goes to every sink whose condition holds.",
         ),
         key("dlq", Shape::Object(&DLQ), "Dead letters."),
+        key("placement", Shape::Object(&PLACEMENT), "Which sidecars of a cluster run it."),
+    ],
+};
+
+static PLACEMENT: Table = Table {
+    connector: None,
+    fields: &[
+        key("labels", Shape::Map(&Shape::Text), "Only sidecars with all of these labels."),
+        key(
+            "spread",
+            Shape::Bool,
+            "Each node on another sidecar as far as there are enough; neighbours stay together by default.",
+        ),
     ],
 };
 

@@ -46,6 +46,7 @@ fn chain(widths: &[u32]) -> Plan {
         lookups: BTreeMap::new(),
         dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 1.0, whole_rows: false },
         forget: Forget::default(),
+        placement: Wishes::default(),
     }
 }
 
@@ -114,11 +115,11 @@ proptest! {
         wishes in wishes(),
         turn in 0usize..6,
     ) {
-        let plan = chain(&widths);
-        let placed = place(&plan, &sites, None, &wishes);
+        let plan = Plan { placement: wishes.clone(), ..chain(&widths) };
+        let placed = place(&plan, &sites, None);
         let mut turned = sites.clone();
         turned.rotate_left(turn % sites.len().max(1));
-        prop_assert_eq!(&placed, &place(&plan, &turned, None, &wishes), "the order of the sites matters");
+        prop_assert_eq!(&placed, &place(&plan, &turned, None), "the order of the sites matters");
 
         let may = |node: &Node, s: &Site| {
             wishes.labels.iter().all(|(k, v)| s.labels.get(k) == Some(v))
@@ -148,9 +149,9 @@ proptest! {
 
     #[test]
     fn spread_uses_as_many_sites_as_it_can(nodes in 2usize..6, count in 1usize..6) {
-        let plan = chain(&vec![1; nodes]);
+        let plan = Plan { placement: Wishes { spread: true, ..Wishes::default() }, ..chain(&vec![1; nodes]) };
         let sites: Vec<Site> = (0..count).map(|i| site(&format!("s{i}"))).collect();
-        let placed = place(&plan, &sites, None, &Wishes { spread: true, ..Wishes::default() }).expect("placed");
+        let placed = place(&plan, &sites, None).expect("placed");
         let used: BTreeSet<&String> = placed.values().collect();
         prop_assert_eq!(used.len(), nodes.min(count));
     }
@@ -160,10 +161,10 @@ proptest! {
 fn neighbours_stay_together_and_the_least_loaded_site_wins() {
     let sites =
         [Site { tasks: 3, ..site("a") }, Site { tasks: 1, ..site("b") }, Site { tasks: 2, ..site("c") }];
-    let placed = place(&chain(&[1, 1, 1]), &sites, None, &Wishes::default()).expect("placed");
+    let placed = place(&chain(&[1, 1, 1]), &sites, None).expect("placed");
     assert!(placed.values().all(|s| s == "b"), "{placed:?}");
     // Two subtasks go to two sites, and each chain stays where it began.
-    let placed = place(&chain(&[2, 2]), &sites, None, &Wishes::default()).expect("placed");
+    let placed = place(&chain(&[2, 2]), &sites, None).expect("placed");
     let on = |node, subtask| placed[&TaskId { node: NodeId(node), subtask }].as_str();
     assert_eq!([on(0, 0), on(1, 0)], ["b", "b"]);
     assert_eq!([on(0, 1), on(1, 1)], ["c", "c"]);
@@ -172,7 +173,7 @@ fn neighbours_stay_together_and_the_least_loaded_site_wins() {
 #[test]
 fn full_memory_counts_as_load() {
     let full = Site { memory_bytes: 100, taken_bytes: 1000, ..site("a") };
-    let placed = place(&chain(&[1, 1]), &[full, Site { tasks: 4, ..site("b") }], None, &Wishes::default());
+    let placed = place(&chain(&[1, 1]), &[full, Site { tasks: 4, ..site("b") }], None);
     assert!(placed.expect("placed").values().all(|s| s == "b"));
 }
 
@@ -180,21 +181,17 @@ fn full_memory_counts_as_load() {
 fn a_task_stays_where_it_was_when_nothing_else_decides() {
     let sites = [site("a"), Site { tasks: 1, ..site("b") }];
     let was = Placement::from([(TaskId { node: NodeId(0), subtask: 0 }, "b".to_owned())]);
-    let placed = place(&chain(&[1, 1]), &sites, Some(&was), &Wishes::default()).expect("placed");
+    let placed = place(&chain(&[1, 1]), &sites, Some(&was)).expect("placed");
     assert!(placed.values().all(|s| s == "b"), "{placed:?}");
 }
 
 #[test]
 fn what_is_missing_is_said() {
-    let plan = chain(&[1, 1]);
-    let why =
-        |sites: &[Site], wishes: &Wishes| place(&plan, sites, None, wishes).expect_err("refused").to_string();
-    assert_eq!(why(&[], &Wishes::default()), "no sidecar is attached that takes tasks");
+    let mut plan = chain(&[1, 1]);
+    let why = |plan: &Plan, sites: &[Site]| place(plan, sites, None).expect_err("refused").to_string();
+    assert_eq!(why(&plan, &[]), "no sidecar is attached that takes tasks");
     let blind = Site { sources: BTreeSet::new(), ..site("a") };
-    assert_eq!(
-        why(&[blind], &Wishes::default()),
-        "n0 needs the source connector in, which no attached sidecar has"
-    );
-    let gold = Wishes { labels: [("tier".to_owned(), "gold".to_owned())].into(), spread: false };
-    assert_eq!(why(&[site("a")], &gold), "no attached sidecar has the labels tier=gold");
+    assert_eq!(why(&plan, &[blind]), "n0 needs the source connector in, which no attached sidecar has");
+    plan.placement.labels = [("tier".to_owned(), "gold".to_owned())].into();
+    assert_eq!(why(&plan, &[site("a")]), "no attached sidecar has the labels tier=gold");
 }

@@ -59,6 +59,19 @@ fn source(plan: &Plan) -> (String, String, Vec<String>) {
 }
 
 #[test]
+fn wishes_for_sidecars_come_into_the_plan_and_show_in_the_diff() {
+    let steps = "    - filter: distance > 100";
+    let text = format!("{}\n  placement: {{labels: {{zone: a}}, spread: true}}\n", pipeline(steps));
+    let (before, after) = (plan(&pipeline(steps)), plan(&text));
+    assert!(before.placement.are_none() && after.placement.spread);
+    assert_eq!(after.placement.labels["zone"], "a");
+    let diff = conveyor_planner::diff(Some(&before), &after);
+    assert_eq!(diff.counts(), (0, 1, 0), "{diff}");
+    let json = serde_json::to_string(&before).expect("JSON");
+    assert!(!json.contains("placement"), "plans without wishes keep their hash");
+}
+
+#[test]
 fn whole_rows_are_read_and_kept_as_far_as_the_steps_hand_them_on() {
     let steps = "    - filter: distance > 100\n    - cast: {day: int64}\n    - select: [dest]";
     let whole = |text: &str| format!("{text}\n  dlq: {{wholeRows: true}}\n");

@@ -156,12 +156,24 @@ impl ReplicatedLog {
         }
     }
 
+    /// Whether another node has a log of this cluster: a cluster that runs, or one that is just being made.
+    ///
+    /// # Errors
+    /// `log-unanswered` if it does not answer, `node-refused` if it is of another cluster.
+    pub async fn is_initialized(&self, member: &Member) -> Result<bool> {
+        Ok(self.introduction(member).await?.initialized)
+    }
+
     /// The name of a node's data directory; also says whether the node is of this cluster.
     async fn ask_disk(&self, member: &Member) -> Result<String> {
+        Ok(self.introduction(member).await?.disk)
+    }
+
+    async fn introduction(&self, member: &Member) -> Result<v1::Introduction> {
         let peer = Peer { address: member.address.clone(), disk: String::new() };
         let answer = self.link.ask(member.id, &peer, Rpc::Hello, Request::Hello(v1::Hello {}));
         match in_time(self.settings.answer_within, answer).await?? {
-            Response::Hello(introduction) => Ok(introduction.disk),
+            Response::Hello(introduction) => Ok(introduction),
             Response::Failure(failure) => Err(failed(failure)),
             _ => Err(astray()),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use conveyor_model::log::{Command, Log as _, Outcome, Phase};
 use conveyor_model::plan::Plan;
 use conveyor_model::{Incarnation, PipelineId};
-use conveyor_planner::{Placement, Site, Wishes};
+use conveyor_planner::{Placement, Site};
 use tokio_util::sync::CancellationToken;
 
 use super::Controller;
@@ -95,9 +95,8 @@ impl Controller {
                 s.site(load.tasks, load.bytes)
             })
             .collect();
-        let wishes = Wishes { spread: self.world.settings.spread, ..Wishes::default() };
         let current = self.entries[id].assignment.as_ref().map(Assignment::placement);
-        let placement = match conveyor_planner::place(&plan, &sites, current.as_ref(), &wishes) {
+        let placement = match conveyor_planner::place(&plan, &sites, current.as_ref()) {
             Ok(placement) => placement,
             Err(why) => return self.wait_for_sidecars(id, why.to_string()),
         };

@@ -9,8 +9,7 @@ use conveyor_proto::v1;
 use conveyor_proto::v1::sidecar_message::Message as Says;
 
 use super::fake::Fake;
-use super::world::{World, plan, settings, until};
-use crate::Settings;
+use super::world::{World, plan, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_placed_deployed_and_commits() {
@@ -44,12 +43,13 @@ async fn without_a_sidecar_it_waits_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stages_are_spread_when_wished_and_all_members_take_part() {
-    let world = World::start_with(1, Settings { spread: true, ..settings() }).await;
+    let world = World::start(1).await;
     let sidecars = ["a", "b", "c"].map(|id| Fake::start(id, world.endpoints()));
     for sidecar in &sidecars {
         sidecar.attached().await;
     }
-    let plan = plan("p", Mode::Streaming);
+    let mut plan = plan("p", Mode::Streaming);
+    plan.placement.spread = true;
     world.put(&plan, 0).await;
     let mut numbers = BTreeSet::new();
     for sidecar in &sidecars {

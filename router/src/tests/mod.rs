@@ -1,5 +1,7 @@
 //! Whole routers with sidecars that only pretend, over real connections on loopback.
 
+mod connectors;
+mod facade;
 mod failures;
 mod fake;
 mod leaders;

@@ -81,14 +81,27 @@ impl World {
 
     /// Starts a router, again or for the first time.
     pub(super) async fn open(&mut self, id: u64) {
-        let peers = self.addresses.iter().map(|(id, a)| Member { id: *id, address: a.to_string() });
+        let peers = self.addresses.iter().map(|(id, a)| Member { id: *id, address: a.to_string() }).collect();
+        self.open_with(id, peers).await;
+    }
+
+    /// Starts a router that is to be added, and returns its address.
+    pub(super) async fn open_alone(&mut self, id: u64) -> String {
+        let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+        self.addresses.insert(id, held.local_addr().expect("bound"));
+        drop(held);
+        self.open_with(id, Vec::new()).await;
+        self.addresses[&id].to_string()
+    }
+
+    async fn open_with(&mut self, id: u64, peers: Vec<Member>) {
         let config = Config {
             grpc: self.addresses[&id],
             http: None,
             cluster: "test".into(),
             node: id,
             advertise: self.addresses[&id].to_string(),
-            peers: peers.collect(),
+            peers,
             data_dir: self.dir.path().join(format!("router-{id}")),
             store: self.dir.path().join("store").display().to_string(),
             tls: None,
@@ -97,7 +110,7 @@ impl World {
             settings: self.settings.clone(),
         };
         let components = Components {
-            registry: Default::default(),
+            registry: super::connectors::registry(),
             clock: Arc::new(TestClock(tokio::time::Instant::now())),
             disk_name: format!("disk-{id}"),
         };
@@ -256,5 +269,6 @@ pub(super) fn plan(name: &str, mode: Mode) -> Plan {
         lookups: BTreeMap::new(),
         dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 1.0, whole_rows: false },
         forget: Forget::default(),
+        placement: Default::default(),
     }
 }

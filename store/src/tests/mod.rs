@@ -91,6 +91,7 @@ fn plan() -> Plan {
         lookups: BTreeMap::new(),
         dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 0.05, whole_rows: false },
         forget: Default::default(),
+        placement: Default::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod faults;
 mod files;
+mod leadership;
 mod members;
 mod suite;
 mod wal;

@@ -1,10 +1,16 @@
 //! The command line.
 
+mod router;
+mod security;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub use self::router::RouterArgs;
+pub use self::security::TlsArgs;
 
 /// Moves records between systems: exactly once, in bounded memory, with every failing row kept.
 #[derive(Debug, Parser)]
@@ -83,6 +89,8 @@ pub enum Command {
     Get(GetArgs),
     /// Makes certificates, keys and tokens for a cluster, under an authority of its own.
     Certs(CertsArgs),
+    /// Runs a router: one process of a cluster's control plane.
+    Router(RouterArgs),
     /// Prints a shell completion script.
     Completion {
         /// The shell.

@@ -7,6 +7,7 @@ mod get;
 mod graph;
 mod plan;
 mod replay;
+mod router;
 mod run;
 mod validate;
 
@@ -28,6 +29,7 @@ pub async fn execute(args: Args) -> u8 {
         Command::Dlq(command) => dlq::run(global, command).await,
         Command::Get(args) => get::run(&args).await,
         Command::Certs(args) => certs::run(global, args),
+        Command::Router(args) => router::run(&args).await,
         Command::Completion { shell } => completion::run(shell),
         Command::Failpoints => failpoints(),
     };

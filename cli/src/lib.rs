@@ -13,4 +13,5 @@ pub mod output;
 pub mod progress;
 pub mod prometheus;
 pub mod replay;
+pub mod signals;
 pub mod summary;

@@ -1,42 +1,19 @@
-//! From `-f` to compiled plans: reads files, asks connectors for schemas, hands both to the planner.
+//! From `-f` to compiled plans: reads files, and compiles them as a router does.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use conveyor_model::connector::Registry;
-use conveyor_model::{Error, Kind, PipelineId, Result};
-use conveyor_planner::{Catalog, Compiled, Diagnostic, Document, Objects, Options, Severity};
+use conveyor_model::{Error, Kind, Result};
+use conveyor_planner::Document;
+use conveyor_router::manifests::Selection;
 
-use crate::args::{Files, NAMESPACE};
+pub use conveyor_router::manifests::{Failure, Loaded};
+
+use crate::args::Files;
 
 /// Largest manifest file, in bytes. It may hold many documents; the planner's limit for each of them is lower.
 const MAX_FILE_BYTES: u64 = 64 << 20;
-
-/// A compiled pipeline and what was said about it.
-#[derive(Debug)]
-pub struct Loaded {
-    /// Compiled pipelines, in the order of the manifests.
-    pub compiled: Vec<Compiled>,
-    /// Warnings.
-    pub warnings: Vec<Diagnostic>,
-}
-
-/// What can go wrong between `-f` and a plan.
-#[derive(Debug)]
-pub enum Failure {
-    /// Mistakes in the manifests, all of them.
-    Diagnostics(Vec<Diagnostic>),
-    /// The manifests are right as far as could be seen, but a system that they name does not answer.
-    Unreachable(Vec<Diagnostic>),
-    /// Anything else.
-    Error(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::Error(error)
-    }
-}
 
 /// Reads, discovers and compiles.
 ///
@@ -44,107 +21,14 @@ impl From<Error> for Failure {
 /// All mistakes of all documents at once, or the first file that cannot be read.
 pub async fn load(files: &Files, registry: &Registry, look_outside: bool) -> Result<Loaded, Failure> {
     let documents = read_documents(&files.files)?;
-    let parsed = conveyor_planner::parse(&documents, registry);
-    let (mut errors, mut warnings) = split(parsed.diagnostics);
-    let pipelines = choose(&parsed.objects, files, errors.is_empty())?;
-    let mut compiled = Vec::new();
-    let mut unreachable = Vec::new();
-    for id in &pipelines {
-        let catalog = discover(&parsed.objects, id, registry, look_outside).await;
-        let away = catalog.failures.values().filter(|e| e.kind() == Kind::Unavailable);
-        unreachable.extend(away.map(Error::code));
-        match conveyor_planner::compile(&parsed.objects, id, &catalog, &options(files)) {
-            Ok(c) => {
-                warnings.extend(c.warnings.iter().cloned());
-                compiled.push(c);
-            }
-            Err(found) => {
-                let (found, also) = split(found);
-                errors.extend(found);
-                warnings.extend(also);
-            }
-        }
-    }
-    if errors.is_empty() {
-        warnings.extend(parsed.objects.unused());
-        Ok(Loaded { compiled, warnings })
-    } else {
-        errors.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-        errors.dedup_by(|a, b| {
-            (&a.file, a.line, a.column, &a.message) == (&b.file, b.line, b.column, &b.message)
-        });
-        let away = errors.iter().all(|e| unreachable.contains(&e.code));
-        errors.extend(warnings);
-        Err(if away { Failure::Unreachable(errors) } else { Failure::Diagnostics(errors) })
-    }
-}
-
-fn split(diagnostics: Vec<Diagnostic>) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-    diagnostics.into_iter().partition(|d| d.severity == Severity::Error)
-}
-
-fn options(files: &Files) -> Options {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-    Options { default_parallelism: files.parallelism.unwrap_or(cores), ..Options::default() }
-}
-
-fn choose(objects: &Objects, files: &Files, clean: bool) -> Result<Vec<PipelineId>> {
-    let all = objects.pipelines();
-    let Some(name) = &files.pipeline else {
-        if all.is_empty() && clean {
-            return Err(Error::bad_input("no-pipeline", "the manifests hold no object of kind Pipeline")
-                .help("give the file or folder that holds it with -f"));
-        }
-        let Some(namespace) = &files.namespace else { return Ok(all) };
-        let of: Vec<_> = all.iter().filter(|id| id.namespace == *namespace).cloned().collect();
-        if of.is_empty() && clean {
-            return Err(unknown(&format!("no pipeline of namespace {namespace}"), &all));
-        }
-        return Ok(of);
+    let selection = Selection {
+        pipeline: files.pipeline.clone(),
+        namespace: files.namespace.clone(),
+        parallelism: files.parallelism.unwrap_or(cores),
+        look_outside,
     };
-    let wanted = PipelineId::new(files.namespace.as_deref().unwrap_or(NAMESPACE), name);
-    if all.contains(&wanted) {
-        return Ok(vec![wanted]);
-    }
-    Err(unknown(&format!("no pipeline {wanted}"), &all))
-}
-
-fn unknown(what: &str, all: &[PipelineId]) -> Error {
-    let names: Vec<_> = all.iter().map(PipelineId::to_string).collect();
-    Error::bad_input("unknown-pipeline", format!("the manifests hold {what}"))
-        .help(format!("they hold: {}", names.join(", ")))
-}
-
-/// Asks the connectors of one pipeline for schemas. A failure is kept: the planner reports it at the object's place.
-async fn discover(objects: &Objects, id: &PipelineId, registry: &Registry, look_outside: bool) -> Catalog {
-    let mut catalog = Catalog { registry: registry.clone(), ..Catalog::default() };
-    if !look_outside {
-        return catalog;
-    }
-    let wanted = objects.discoveries(id);
-    for (connector, request) in wanted.sources {
-        let Some(source) = registry.sources.get(connector.as_str()) else { continue };
-        match source.discover(&request).await {
-            Ok(found) => {
-                catalog.sources.insert(request.name.to_string(), found);
-            }
-            Err(error) => {
-                catalog.failures.insert(request.name.to_string(), error);
-            }
-        }
-    }
-    for (connector, request) in wanted.lookups {
-        let Some(lookup) = registry.lookups.get(connector.as_str()) else { continue };
-        match lookup.discover(&request).await {
-            Ok(schema) => {
-                catalog.lookups.insert(request.name.to_string(), schema);
-            }
-            Err(error) => {
-                catalog.failures.insert(request.name.to_string(), error);
-            }
-        }
-    }
-    catalog
+    conveyor_router::manifests::compile(&documents, &selection, registry).await
 }
 
 /// Reads all documents that `-f` names. Folders give their `.yaml` and `.yml` files, in order, with subfolders.

@@ -26,5 +26,6 @@ mod tests;
 
 pub use config::{Components, Config, Settings};
 pub use control::Control;
+pub use conveyor_epoch::Settings as EpochSettings;
 pub use run::{Router, run};
 pub use sidecars::service::LEADER;

@@ -36,7 +36,7 @@ impl SourceConnector for In {
         let schema = Schema::new(vec![
             Field::new("id", DataType::Int64, true),
             Field::new("name", DataType::Utf8, true),
-            Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+            Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
         ]);
         Ok(Discovered {
             schema: Arc::new(schema),

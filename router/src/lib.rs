@@ -14,6 +14,7 @@ mod lead;
 pub mod manifests;
 mod node;
 mod reconcile;
+pub mod rest;
 mod restarts;
 mod run;
 mod runner;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conveyor_model::Result;
 use conveyor_net::limits::{self, MAX_CONTROL_MESSAGE};
-use conveyor_net::{Callers, Exposure, Listener, Traffic};
+use conveyor_net::{Callers, Exposure, Listener, Traffic, serve_http};
 use conveyor_proto::v1::control_server::ControlServer;
 use conveyor_proto::v1::forward_server::ForwardServer;
 use conveyor_proto::v1::raft_server::RaftServer;
@@ -36,6 +36,7 @@ pub struct Router {
     tasks: TaskTracker,
     stop: CancellationToken,
     address: SocketAddr,
+    http: Option<SocketAddr>,
 }
 
 /// Runs a router until `shutdown` is cancelled.
@@ -80,6 +81,11 @@ impl Router {
             clock: components.clock.clone(),
             parallelism: config.settings.parallelism,
         });
+        let rest = match config.http {
+            Some(http) => Some(listen_for_rest(&config, http, &net).await?),
+            None => None,
+        };
+        let http = rest.as_ref().map(Listener::local_address).transpose()?;
         let world = World {
             log: log.clone(),
             store,
@@ -88,6 +94,10 @@ impl Router {
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(serve(net.clone(), listener, log.clone(), asker, stop.clone()));
+        if let Some(listener) = rest {
+            let routes = crate::rest::router(control.clone(), net.guard.clone());
+            tasks.spawn(serve_http(listener, routes, stop.clone()));
+        }
         tasks.spawn(net.watch(stop.clone()));
         tasks.spawn(node::bootstrap(log.clone(), config.peers.clone(), stop.clone()));
         let (ended, follow) = (stop.clone(), lead::follow(world, hub.clone(), stop.clone()));
@@ -97,13 +107,18 @@ impl Router {
             }
             ended.cancel();
         });
-        tracing::info!(node = config.node, %address, "the router serves");
-        Ok(Self { log, hub, control, tasks, stop, address })
+        tracing::info!(node = config.node, %address, ?http, "the router serves");
+        Ok(Self { log, hub, control, tasks, stop, address, http })
     }
 
     /// Where it serves gRPC.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves REST, if it does.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// What can be done with the cluster through it.
@@ -132,6 +147,17 @@ impl Router {
         self.tasks.wait().await;
         Ok(())
     }
+}
+
+async fn listen_for_rest(config: &Config, address: SocketAddr, net: &Net) -> Result<Listener> {
+    let exposure = Exposure {
+        what: "the REST API",
+        address,
+        callers: Callers::Rest,
+        tokens: config.tokens.is_some(),
+        insecure: config.insecure,
+    };
+    Listener::bind(&exposure, net.tls.clone()).await
 }
 
 async fn serve(

@@ -74,6 +74,15 @@ impl Asker {
             .map_err(|e| Error::runtime("answer-malformed", "the leader's answer cannot be read").because(e))
     }
 
+    /// The answer of the control loop here, if this router leads.
+    pub(crate) async fn ask_here<T: DeserializeOwned>(&self, question: view::Question) -> Result<Option<T>> {
+        let Some(leading) = self.hub.leading() else { return Ok(None) };
+        let answer = look(&leading, question).await?;
+        serde_json::from_value(answer).map(Some).map_err(|e| {
+            Error::runtime("answer-malformed", "the control loop's answer cannot be read").because(e)
+        })
+    }
+
     async fn ask_once(&self, question: &Question, deadline: Instant) -> Result<Vec<u8>> {
         if let Some(leading) = self.hub.leading() {
             return self.answer(&leading, question).await;

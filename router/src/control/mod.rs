@@ -19,6 +19,7 @@ use conveyor_store::Store;
 
 use self::ask::Asker;
 pub use self::plans::{Accept, Applied, Apply, Planned};
+pub(crate) use self::show::Measures;
 
 /// The façade of a router. Clones are the same one.
 #[derive(Clone)]

@@ -26,18 +26,26 @@ impl Control {
     }
 
     async fn wind_down(&self, id: &PipelineId, reason: &str) -> Result<()> {
-        self.change_phase(id, |state| match state.phase {
-            Phase::Pending | Phase::Running | Phase::Degraded => {
-                Ok(Some((Phase::Draining, reason.to_owned())))
-            }
-            Phase::Draining | Phase::Paused => Ok(None),
-            Phase::Failed | Phase::Finished => {
-                let phase = if state.phase == Phase::Failed { "failed" } else { "finished" };
-                Err(Error::bad_input("not-running", format!("the pipeline has {phase}: nothing runs"))
-                    .in_pipeline(id))
-            }
+        self.change_phase(id, |state| {
+            Ok(winds_down(id, state.phase)?.then(|| (Phase::Draining, reason.to_owned())))
         })
         .await
+    }
+
+    /// Whether [`Control::pause`] and [`Control::drain`] would be refused now.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub async fn check_pause(&self, id: &PipelineId) -> Result<()> {
+        winds_down(id, self.state(id).await?.phase).map(drop)
+    }
+
+    /// Whether [`Control::resume`] would be refused now.
+    ///
+    /// # Errors
+    /// As its own.
+    pub async fn check_resume(&self, id: &PipelineId) -> Result<()> {
+        resumes(id, self.state(id).await?.phase).map(drop)
     }
 
     /// Lets a pipeline run again that was paused, has failed or has finished.
@@ -45,14 +53,8 @@ impl Control {
     /// # Errors
     /// `unknown-pipeline`; `still-draining` if it is about to pause; those of the log.
     pub async fn resume(&self, id: &PipelineId, by: &str) -> Result<()> {
-        self.change_phase(id, |state| match state.phase {
-            Phase::Paused | Phase::Failed | Phase::Finished => {
-                Ok(Some((Phase::Pending, format!("resumed by {by}"))))
-            }
-            Phase::Pending | Phase::Running | Phase::Degraded => Ok(None),
-            Phase::Draining => Err(Error::bad_input("still-draining", "the pipeline is still being drained")
-                .in_pipeline(id)
-                .help("wait until it is paused")),
+        self.change_phase(id, |state| {
+            Ok(resumes(id, state.phase)?.then(|| (Phase::Pending, format!("resumed by {by}"))))
         })
         .await
     }
@@ -104,5 +106,29 @@ impl Control {
             }
         }
         Err(Error::runtime("busy-pipeline", "the pipeline is started again and again").in_pipeline(id))
+    }
+}
+
+/// Whether there is something to stop in this phase.
+fn winds_down(id: &PipelineId, phase: Phase) -> Result<bool> {
+    match phase {
+        Phase::Pending | Phase::Running | Phase::Degraded => Ok(true),
+        Phase::Draining | Phase::Paused => Ok(false),
+        Phase::Failed | Phase::Finished => {
+            let phase = if phase == Phase::Failed { "failed" } else { "finished" };
+            let why = format!("the pipeline has {phase}: nothing runs");
+            Err(Error::bad_input("not-running", why).in_pipeline(id))
+        }
+    }
+}
+
+/// Whether there is something to start in this phase.
+fn resumes(id: &PipelineId, phase: Phase) -> Result<bool> {
+    match phase {
+        Phase::Paused | Phase::Failed | Phase::Finished => Ok(true),
+        Phase::Pending | Phase::Running | Phase::Degraded => Ok(false),
+        Phase::Draining => Err(Error::bad_input("still-draining", "the pipeline is still being drained")
+            .in_pipeline(id)
+            .help("wait until it is paused")),
     }
 }

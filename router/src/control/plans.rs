@@ -155,12 +155,13 @@ impl Control {
         version: u64,
         expect: Option<u64>,
         accept: Accept,
+        validate_only: bool,
     ) -> Result<u64> {
         let current = self.state(id).await?.version;
         let mut plan = self.plan_of(id, Some(version)).await?;
         // What it once gave up is found anew from what is committed now.
         plan.forget = Default::default();
-        self.put(plan, expect.unwrap_or(current), accept, false).await
+        self.put(plan, expect.unwrap_or(current), accept, validate_only).await
     }
 
     /// The state of a pipeline, and its plan if it has one.

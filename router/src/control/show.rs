@@ -10,11 +10,11 @@ use conveyor_raft::{ReplicatedLog, Role};
 use super::Control;
 use super::ask::Question;
 use super::types::{
-    ClusterStatus, History, HistoryEntry, PipelineStatus, PipelineSummary, PlacedTask, RouterStatus,
+    ClusterStatus, History, HistoryEntry, Live, PipelineStatus, PipelineSummary, PlacedTask, RouterStatus,
     SidecarStatus, VersionEntry,
 };
 use crate::assignment::Assignment;
-use crate::controller::view::PipelineView;
+use crate::controller::view::{self, PipelineView};
 
 impl Control {
     /// All pipelines, by namespace and name.
@@ -112,6 +112,28 @@ impl Control {
         ClusterStatus::of(self.log())
     }
 
+    /// Everything that is counted here: of the cluster only where this router leads it, so that nothing is counted twice.
+    ///
+    /// # Errors
+    /// If the leadership is lost meanwhile.
+    pub(crate) async fn measures(&self) -> Result<Measures> {
+        let views: Option<Vec<(PipelineId, PipelineView)>> =
+            self.0.asker.ask_here(view::Question::Counters).await?;
+        let sidecars: Option<Vec<SidecarStatus>> = self.0.asker.ask_here(view::Question::Sidecars).await?;
+        let mut pipelines = Vec::new();
+        if let Some(views) = views {
+            let mut views: BTreeMap<PipelineId, PipelineView> = views.into_iter().collect();
+            for (id, state) in self.log().list().await? {
+                if state.plan.is_some() {
+                    let view = views.remove(&id);
+                    let live = view.as_ref().map(|v| v.live.clone()).unwrap_or_default();
+                    pipelines.push((summary(&id, &state, view.as_ref()), live));
+                }
+            }
+        }
+        Ok(Measures { router: self.own_status(), pipelines, sidecars: sidecars.unwrap_or_default() })
+    }
+
     /// Lets a router that was started with a new data directory take part: it learns everything, then it votes.
     ///
     /// # Errors
@@ -130,6 +152,13 @@ impl Control {
         self.log().member(id)?;
         self.0.asker.ask(&Question::RemoveRouter { id }).await
     }
+}
+
+/// What [`Control::measures`] gives.
+pub(crate) struct Measures {
+    pub(crate) router: ClusterStatus,
+    pub(crate) pipelines: Vec<(PipelineSummary, Live)>,
+    pub(crate) sidecars: Vec<SidecarStatus>,
 }
 
 fn summary(id: &PipelineId, state: &PipelineState, view: Option<&PipelineView>) -> PipelineSummary {

@@ -7,6 +7,8 @@ use conveyor_model::log::{Phase, What};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::rest;
+
 /// A pipeline in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -18,7 +20,7 @@ pub struct PipelineSummary {
     /// Plan version.
     pub version: u64,
     /// Where it stands.
-    #[schema(value_type = String)]
+    #[schema(value_type = rest::views::Phase)]
     pub phase: Phase,
     /// Why, where there is something to say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +109,7 @@ pub struct NodeStatus {
     /// Name in the plan.
     pub name: String,
     /// Rows and bytes.
-    #[schema(value_type = Object)]
+    #[schema(value_type = rest::views::RowCounters)]
     pub counters: RowCounters,
     /// Least watermark of its subtasks, microseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,14 +240,14 @@ pub struct HistoryEntry {
     /// When, microseconds since 1970.
     pub at_us: i64,
     /// What.
-    #[schema(value_type = String)]
+    #[schema(value_type = rest::views::What)]
     pub what: What,
     /// Plan version after it.
     pub version: u64,
     /// Incarnation after it.
     pub incarnation: u64,
     /// Phase after it.
-    #[schema(value_type = String)]
+    #[schema(value_type = rest::views::Phase)]
     pub phase: Phase,
     /// Why.
     pub reason: String,

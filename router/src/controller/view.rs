@@ -16,6 +16,8 @@ use crate::sidecars::Sidecar;
 pub(crate) enum Question {
     /// All pipelines, without counters: `Vec<(PipelineId, PipelineView)>`.
     Pipelines,
+    /// The same with their counters.
+    Counters,
     /// One pipeline with its counters: `Option<PipelineView>`.
     Pipeline(PipelineId),
     /// All sidecars: `Vec<SidecarStatus>`.
@@ -38,11 +40,8 @@ pub(crate) struct PipelineView {
 impl Controller {
     pub(super) fn look(&self, question: &Question) -> Answer {
         match question {
-            Question::Pipelines => {
-                let all: Vec<(&PipelineId, PipelineView)> =
-                    self.entries.iter().map(|(id, entry)| (id, self.view(entry, false))).collect();
-                json(&all)
-            }
+            Question::Pipelines => self.views(false),
+            Question::Counters => self.views(true),
             Question::Pipeline(id) => json(&self.entries.get(id).map(|entry| self.view(entry, true))),
             Question::Sidecars => {
                 let status = |(name, sidecar): (&String, &Sidecar)| {
@@ -52,6 +51,12 @@ impl Controller {
                 json(&self.fleet.iter().map(status).collect::<Vec<_>>())
             }
         }
+    }
+
+    fn views(&self, counters: bool) -> Answer {
+        let all: Vec<(&PipelineId, PipelineView)> =
+            self.entries.iter().map(|(id, entry)| (id, self.view(entry, counters))).collect();
+        json(&all)
     }
 
     fn view(&self, entry: &Entry, counters: bool) -> PipelineView {

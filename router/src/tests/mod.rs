@@ -6,4 +6,5 @@ mod failures;
 mod fake;
 mod leaders;
 mod lives;
+mod rest;
 mod world;

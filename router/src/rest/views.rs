@@ -1,0 +1,267 @@
+//! What REST shows and takes besides the types of [`crate::control`], and words of the model as schemas.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where a pipeline stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Planned, not started.
+    Pending,
+    /// Tasks run.
+    Running,
+    /// Paused by a person or by the dead-letter ratio.
+    Paused,
+    /// Sources have stopped; what is in flight is finished.
+    Draining,
+    /// Runs, but epochs keep failing.
+    Degraded,
+    /// Stopped by an error.
+    Failed,
+    /// A job that has committed its last epoch.
+    Finished,
+}
+
+/// An object that pipelines are made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanObject {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// What it does: the connector's name, or the kind of step.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// Pipelines that use it, as `namespace/name`.
+    pub used_by: Vec<String>,
+}
+
+/// What changes from one plan to the next.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Changes {
+    /// Objects to add, including the new halves of replacements.
+    pub to_add: u64,
+    /// Objects to change.
+    pub to_change: u64,
+    /// Objects to destroy, including the old halves of replacements.
+    pub to_destroy: u64,
+    /// Changed objects.
+    pub objects: Vec<ObjectChange>,
+    /// What becomes of state.
+    pub state: Vec<StateChange>,
+    /// What would be lost, a sentence each; applied only with `acceptStateLoss`.
+    pub state_loss: Vec<String>,
+}
+
+/// The change of one object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectChange {
+    /// `pipeline`, `source`, `step`, `lookup` or `sink`.
+    pub kind: String,
+    /// Name; for a step its id.
+    pub name: String,
+    /// What happens to it.
+    pub action: ChangeAction,
+    /// Which fields, for `change` and `replace`.
+    pub fields: Vec<FieldChange>,
+}
+
+/// What happens to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeAction {
+    /// It is new.
+    Add,
+    /// It goes on with other settings.
+    Change,
+    /// It goes.
+    Destroy,
+    /// Another one takes its name.
+    Replace,
+}
+
+/// One field before and after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldChange {
+    /// `config.path`.
+    pub path: String,
+    /// Before; absent if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<serde_json::Value>,
+    /// After; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<serde_json::Value>,
+}
+
+/// What becomes of one piece of state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateChange {
+    /// Whose: a source, a step or a sink.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// `positions of the source flights`.
+    pub what: String,
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// Why, and what would be lost.
+    pub reason: String,
+}
+
+/// What becomes of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Used as it is.
+    Keep,
+    /// Used under new settings.
+    Migrate,
+    /// Begun anew.
+    Rebuild,
+    /// Lost.
+    Drop,
+}
+
+/// Something that is wrong with a manifest, or worth a look.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// Stable code.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// Line in the manifest, from 1.
+    pub line: u64,
+    /// Column in characters, from 1.
+    pub column: u64,
+    /// The field.
+    pub path: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// What a dry run found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// Each pipeline of the manifest, at the version that it has.
+    pub pipelines: Vec<AppliedPipeline>,
+}
+
+/// Manifests to plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanBody {
+    /// YAML documents.
+    pub manifest: String,
+}
+
+/// A manifest to apply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyBody {
+    /// YAML documents: the pipeline and the objects that it names. Other pipelines among them are left alone.
+    pub manifest: String,
+    /// Goes on although state would be lost.
+    #[serde(default)]
+    pub accept_state_loss: bool,
+    /// Forgets progress and begins anew. What sinks have published stays.
+    #[serde(default)]
+    pub reset: bool,
+}
+
+/// Where to go back to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RollbackBody {
+    /// Version of the plan, as `history` shows it.
+    #[schema(minimum = 1, maximum = 9007199254740991u64)]
+    pub version: u64,
+    /// Goes on although state would be lost.
+    #[serde(default)]
+    pub accept_state_loss: bool,
+}
+
+/// What applying a manifest did, or would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedPipeline {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Version of the plan now.
+    pub version: u64,
+    /// Version of the plan that the changes start from, 0 for none.
+    pub from_version: u64,
+    /// What changed.
+    pub changes: Changes,
+    /// The typed plan, for people.
+    pub explanation: String,
+    /// Warnings about the manifest.
+    pub warnings: Vec<Finding>,
+}
+
+/// The plan of a pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanDocument {
+    /// Version, from 1.
+    pub version: u64,
+    /// The plan as it is stored: nodes, edges, schemas. References to secrets, never secrets.
+    #[schema(value_type = Object)]
+    pub plan: serde_json::Value,
+}
+
+/// Dead letters of one node and code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterCount {
+    /// Name of the node in the plan.
+    pub node: String,
+    /// Why, as a stable code.
+    pub code: String,
+    /// How many rows since the pipeline's tasks were started last.
+    pub rows: u64,
+}
+
+/// What an entry of the history is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A new plan version.
+    Plan,
+    /// A new incarnation.
+    Start,
+    /// Another phase, or another reason for it.
+    Phase,
+    /// Progress was forgotten.
+    Reset,
+}
+
+/// Rows and bytes that went through a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RowCounters {
+    /// Rows taken in.
+    pub rows_in: u64,
+    /// Rows handed on, or written by a sink.
+    pub rows_out: u64,
+    /// Rows that became dead letters here.
+    pub dead_letters: u64,
+    /// Rows dropped on purpose.
+    pub filtered: u64,
+    /// Rows added by steps that make several of one.
+    pub expanded: u64,
+    /// Bytes read from or written to the world outside.
+    pub bytes: u64,
+}

@@ -2,6 +2,7 @@
 
 mod router;
 mod security;
+mod sidecar;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub use self::router::RouterArgs;
 pub use self::security::TlsArgs;
+pub use self::sidecar::SidecarArgs;
 
 /// Moves records between systems: exactly once, in bounded memory, with every failing row kept.
 #[derive(Debug, Parser)]
@@ -39,6 +41,23 @@ pub struct Global {
     /// No colours; the environment variable NO_COLOR does the same.
     #[arg(long, global = true)]
     pub no_color: bool,
+}
+
+/// Which cluster is meant.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct ClusterArgs {
+    /// A context of the cluster, as `context set` made it; the current one by default.
+    #[arg(long, env = "CONVEYOR_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// `https://host:port` of routers, some or all, separated by commas; instead of a context.
+    #[arg(long, env = "CONVEYOR_ENDPOINT", value_name = "URL", value_delimiter = ',')]
+    pub endpoint: Vec<String>,
+    /// Certificate of the cluster's authority, PEM.
+    #[arg(long, env = "CONVEYOR_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// File with a bearer token.
+    #[arg(long, env = "CONVEYOR_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Where manifests come from.
@@ -89,6 +108,11 @@ pub enum Command {
     Get(GetArgs),
     /// Makes certificates, keys and tokens for a cluster, under an authority of its own.
     Certs(CertsArgs),
+    /// Named clusters: which one is meant where none is named.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Shows a document of a cluster's REST API as it is.
+    Api(ApiArgs),
     /// Runs a router: one process of a cluster's control plane.
     Router(RouterArgs),
     /// Prints a shell completion script.
@@ -96,6 +120,8 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Runs a sidecar: the process of a cluster that moves the rows.
+    Sidecar(SidecarArgs),
     /// Lists the crash points that this build can be told to die at.
     #[command(hide = true)]
     Failpoints,
@@ -172,6 +198,46 @@ pub struct GraphArgs {
     pub format: GraphFormat,
 }
 
+/// `context …`.
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// Lists contexts; a star marks the current one.
+    Ls {
+        /// Form of the list.
+        #[arg(short, long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Makes a context the current one.
+    Use {
+        /// Its name.
+        name: String,
+    },
+    /// Makes or changes a context; the first one becomes the current one.
+    Set {
+        /// Its name.
+        name: String,
+        /// How the cluster is reached.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+    /// Deletes a context.
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// `api`.
+#[derive(Debug, ClapArgs)]
+pub struct ApiArgs {
+    /// The path with its query, `/v1/pipelines`.
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
 /// `get`.
 #[derive(Debug, ClapArgs)]
 pub struct GetArgs {
@@ -213,6 +279,9 @@ pub struct CertsArgs {
     /// Overwrites what is there, the authority and the tokens as well.
     #[arg(long)]
     pub force: bool,
+    /// Does nothing where there is an authority already.
+    #[arg(long, conflicts_with_all = ["force", "renew"])]
+    pub if_missing: bool,
 }
 
 /// `dlq …`.

@@ -1,7 +1,9 @@
 //! One module a verb.
 
+mod api;
 mod certs;
 mod completion;
+mod context;
 mod dlq;
 mod get;
 mod graph;
@@ -9,6 +11,7 @@ mod plan;
 mod replay;
 mod router;
 mod run;
+mod sidecar;
 mod validate;
 
 use conveyor_model::Result;
@@ -29,8 +32,11 @@ pub async fn execute(args: Args) -> u8 {
         Command::Dlq(command) => dlq::run(global, command).await,
         Command::Get(args) => get::run(&args).await,
         Command::Certs(args) => certs::run(global, args),
-        Command::Router(args) => router::run(&args).await,
+        Command::Context(command) => context::run(&command),
+        Command::Api(args) => api::run(&args).await,
         Command::Completion { shell } => completion::run(shell),
+        Command::Router(args) => router::run(&args).await,
+        Command::Sidecar(args) => sidecar::run(&args).await,
         Command::Failpoints => failpoints(),
     };
     match done {

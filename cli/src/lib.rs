@@ -1,6 +1,7 @@
 //! `conveyorctl` as a library: a thin client of the other crates, one module a verb.
 
 pub mod args;
+pub mod cluster;
 pub mod commands;
 pub mod crash;
 pub mod exit;
@@ -10,6 +11,7 @@ pub mod manifests;
 pub mod metrics_server;
 pub mod node;
 pub mod output;
+pub mod process;
 pub mod progress;
 pub mod prometheus;
 pub mod replay;

@@ -62,10 +62,7 @@ impl Node {
 
     /// Where a plan's dead letters lie.
     pub fn dlq_location(data: &DataDir, plan: &Plan) -> String {
-        match &plan.dlq.path {
-            Some(path) => path.clone(),
-            None => format!("{}/dlq", Self::store_url(data).trim_end_matches('/')),
-        }
+        conveyor_store::dlq::location(&Self::store_url(data), plan)
     }
 
     /// The pipelines of a data directory with their current plans; `None` if there is no such directory.

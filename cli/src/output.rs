@@ -39,6 +39,20 @@ pub fn documents(all: Vec<serde_json::Value>, format: Format) -> Result<()> {
     json(&serde_json::Value::Array(all))
 }
 
+/// Writes a table without lines, for people.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn table<const N: usize>(header: &[&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result<()> {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    line(&table.to_string())
+}
+
 /// Writes rows as a table, as one JSON array, or as one object a line.
 ///
 /// # Errors

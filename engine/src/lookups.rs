@@ -317,7 +317,7 @@ mod tests {
             schema: rows(Vec::new()).schema(),
             refresh_ms: Some(1000),
         };
-        let mut plan = crate::testing::plans::PlanBuilder::new(conveyor_model::plan::Mode::Job).0;
+        let mut plan = crate::testing::plans::plan(conveyor_model::plan::Mode::Job).0;
         plan.lookups.insert("t".into(), lookup.clone());
         let tables = LookupTables::load(&plan.lookups, &registry).await.unwrap();
         let index = tables.index("t", "sum", sum).unwrap();

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use conveyor_epoch::{Backoff, Handle, Start};
+use conveyor_epoch::{Backoff, Start};
 use conveyor_model::log::Committed;
 use conveyor_model::plan::{FORMAT, NodeInput, Plan};
 use conveyor_model::progress::{self, Progress, Report};
 use conveyor_model::{Epoch, Error, Incarnation, Result, TaskId};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +75,10 @@ impl Part {
 pub struct Place {
     /// Where data tasks run.
     pub compute: tokio::runtime::Handle,
-    /// The control loop's word and ear.
-    pub handle: Handle,
+    /// The control loop's word: the newest value counts.
+    pub progress: watch::Receiver<Progress>,
+    /// The control loop's ear.
+    pub reports: mpsc::UnboundedSender<Report>,
     /// Ends the member at once.
     pub stop: CancellationToken,
 }
@@ -86,7 +88,7 @@ pub struct Place {
 ///
 /// Called within a tokio runtime, which does the control work.
 pub async fn work(part: Part, components: Components, config: Config, metrics: Arc<Metrics>, place: Place) {
-    let reports = place.handle.reports.clone();
+    let reports = place.reports.clone();
     let pipeline = part.plan.pipeline.clone();
     let worker = Working { part, components, config, metrics, place };
     if let Err(error) = worker.work().await
@@ -115,7 +117,7 @@ impl Working {
         let stop = self.place.stop.clone();
         let Some(prepared) = stop.run_until_cancelled(self.prepare(refresh)).await else { return Ok(()) };
         let mut running = prepared?;
-        let ended = running.watch(&mut self.place.handle.progress, &stop).await;
+        let ended = running.watch(&mut self.place.progress, &stop).await;
         running.tasks.stop().await;
         ended
     }
@@ -126,7 +128,7 @@ impl Working {
         let member = self.part.member;
         let publisher = self.recover().await?;
         self.tell(Report::Recovered { member });
-        let first = told(&mut self.place.handle.progress, |p| p.start).await;
+        let first = told(&mut self.place.progress, |p| p.start).await;
         let (part, components) = (&self.part, &self.components);
         let manifest = match &part.committed {
             Some(committed) => {
@@ -177,8 +179,8 @@ impl Working {
     fn follow_commits(&self, mut publisher: Publisher) -> JoinHandle<Result<()>> {
         let Part { plan, member, committed, .. } = self.part.clone();
         let manifests = self.components.manifests.clone();
-        let reports = self.place.handle.reports.clone();
-        let mut progress = self.place.handle.progress.clone();
+        let reports = self.place.reports.clone();
+        let mut progress = self.place.progress.clone();
         let mut newest = committed.map_or(Epoch(0), |c| c.epoch);
         tokio::spawn(async move {
             loop {
@@ -212,7 +214,7 @@ impl Working {
             clock: self.components.clock.clone(),
             state: self.components.state.clone(),
             control: tokio::runtime::Handle::current(),
-            reports: self.place.handle.reports.clone(),
+            reports: self.place.reports.clone(),
             progress,
             ratio: Ratio::new(plan.dlq.max_ratio),
             counts_at_stages: !self.part.tasks.iter().any(reads_here),
@@ -236,7 +238,7 @@ impl Working {
     }
 
     fn tell(&self, report: Report) {
-        if self.place.handle.reports.send(report).is_err() {
+        if self.place.reports.send(report).is_err() {
             tracing::debug!("the control loop has ended before a member");
         }
     }

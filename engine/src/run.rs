@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conveyor_epoch::{Crew, Driver, End, Settings, Start};
+use conveyor_epoch::{Crew, Driver, End, Handle, Settings, Start};
 use conveyor_model::log::{Log, Phase};
 use conveyor_model::plan::Plan;
 use conveyor_model::{Kind, Result, RowCounters};
@@ -74,7 +74,8 @@ impl Run {
         );
         let compute = Compute::start(self.config.worker_threads)?;
         let stop = CancellationToken::new();
-        let place = Place { compute: compute.handle().clone(), handle, stop: stop.clone() };
+        let Handle { progress, reports } = handle;
+        let place = Place { compute: compute.handle().clone(), progress, reports, stop: stop.clone() };
         let components = self.components.clone();
         let member = tokio::spawn(work(part, components, self.config.clone(), self.metrics.clone(), place));
         let watched = async {

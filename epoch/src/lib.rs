@@ -10,6 +10,10 @@ mod driver;
 mod failpoints;
 mod metrics;
 mod start;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ mod frame;
 mod ipc;
 mod message;
 mod origin;
+mod probe;
 mod receive;
 mod send;
 mod service;
@@ -20,5 +21,6 @@ mod wire;
 
 pub use error::{CLOSED, FENCED, PROTOCOL};
 pub use exchange::FlightExchange;
+pub use probe::flights;
 pub use service::EdgeService;
 pub use settings::{Components, Compression, Dial, Lane, Settings};

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use conveyor_model::log::Committed;
-use conveyor_model::manifest::TaskAck;
+use conveyor_model::manifest::{ManifestRef, TaskAck};
 use conveyor_model::progress::{Progress, Report};
 use conveyor_model::{Epoch, Error, Incarnation, Kind, NodeId, PipelineId, Result, RowCounters, TaskId};
 
-use crate::convert::{object, pipeline};
 use crate::v1::{self, task_report::Report as R};
 
 /// The error for a message of a peer that lacks what it must have.
@@ -31,6 +30,24 @@ pub fn task_from_wire(id: Option<v1::TaskId>) -> Result<TaskId> {
     Ok(TaskId { node: NodeId(id.node), subtask: id.subtask })
 }
 
+/// A pipeline's id; `what` names the message in errors.
+///
+/// # Errors
+/// If it is missing.
+pub fn pipeline_from_wire(what: &str, id: Option<v1::PipelineId>) -> Result<PipelineId> {
+    let id = id.ok_or_else(|| broken(what, "names no pipeline"))?;
+    Ok(PipelineId { namespace: id.namespace, name: id.name })
+}
+
+/// A reference to an object; `what` names the message in errors.
+///
+/// # Errors
+/// If it is missing.
+pub fn object_from_wire(what: &str, object: Option<v1::ObjectRef>) -> Result<ManifestRef> {
+    let object = object.ok_or_else(|| broken(what, "names no object"))?;
+    Ok(ManifestRef { key: object.key, sha256: object.sha256 })
+}
+
 /// A committed epoch.
 ///
 /// # Errors
@@ -39,7 +56,7 @@ pub fn committed_from_wire(committed: v1::Committed) -> Result<Committed> {
     Ok(Committed {
         epoch: Epoch(committed.epoch),
         incarnation: Incarnation(committed.incarnation),
-        manifest: object("committed epoch", committed.manifest)?,
+        manifest: object_from_wire("committed epoch", committed.manifest)?,
     })
 }
 
@@ -60,7 +77,7 @@ impl From<&Progress> for v1::ProgressUpdate {
 
 impl From<v1::ProgressUpdate> for Progress {
     fn from(update: v1::ProgressUpdate) -> Self {
-        let manifest = update.manifest.and_then(|m| object("progress", Some(m)).ok());
+        let manifest = update.manifest.and_then(|m| object_from_wire("progress", Some(m)).ok());
         Self {
             start: update.start,
             inject: Epoch(update.inject),
@@ -189,7 +206,7 @@ impl v1::TaskReport {
     /// # Errors
     /// `peer-malformed` if it lacks what it must have.
     pub fn read(self) -> Result<(PipelineId, Incarnation, Report)> {
-        let pipeline = pipeline("report", self.pipeline)?;
+        let pipeline = pipeline_from_wire("report", self.pipeline)?;
         let report = match self.report.ok_or_else(|| broken("report", "says nothing that is known here"))? {
             R::Recovered(v1::MemberId { member }) => Report::Recovered { member },
             R::Running(v1::MemberId { member }) => Report::Running { member },

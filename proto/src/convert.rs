@@ -13,7 +13,7 @@ impl From<&PipelineId> for v1::PipelineId {
     }
 }
 
-pub(crate) fn pipeline(what: &str, id: Option<v1::PipelineId>) -> Result<PipelineId> {
+fn pipeline(what: &str, id: Option<v1::PipelineId>) -> Result<PipelineId> {
     let id = id.ok_or_else(|| malformed(what, "names no pipeline"))?;
     Ok(PipelineId { namespace: id.namespace, name: id.name })
 }

@@ -15,7 +15,7 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/conveyor.v1.rs"));
 }
 
-pub use control::{committed_from_wire, task_from_wire};
+pub use control::{committed_from_wire, object_from_wire, pipeline_from_wire, task_from_wire};
 pub use wire::{
     Snapshot, decode, decode_command, decode_outcome, decode_snapshot, encode, encode_command,
     encode_outcome, encode_snapshot, malformed, unknown,

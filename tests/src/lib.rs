@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod bounded;
+pub mod cluster;
 pub mod examples;
 pub mod failure;
 pub mod kill;

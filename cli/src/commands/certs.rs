@@ -10,6 +10,9 @@ use crate::output;
 
 /// Writes the files and prints their paths.
 pub(super) fn run(global: &Global, args: CertsArgs) -> Result<(), Failure> {
+    if args.if_missing && args.out.join("ca.key").exists() {
+        return Ok(());
+    }
     let numbered = (1..=args.sidecars).map(|n| format!("sidecar-{n}"));
     let certs = Certs {
         out: args.out,

@@ -25,20 +25,17 @@ pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
         output::documents(documents, args.output)?;
         return Ok(());
     }
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["PIPELINE", "PHASE", "PLAN", "EPOCH", "WATERMARK", "REASON"]);
-    for (id, state) in &all {
-        table.add_row([
+    let rows = all.iter().map(|(id, state)| {
+        [
             id.to_string(),
             phase(state),
             state.version.to_string(),
             epoch(state).map_or("-".into(), |e| e.to_string()),
             state.watermark.map_or("-".into(), |w| w.to_string()),
             shortened(&state.reason),
-        ]);
-    }
-    output::line(&table.to_string())?;
+        ]
+    });
+    output::table(&["PIPELINE", "PHASE", "PLAN", "EPOCH", "WATERMARK", "REASON"], rows)?;
     Ok(())
 }
 

@@ -37,6 +37,7 @@ fn config(args: &RouterArgs) -> Result<Config> {
         lease: args.lease,
         epoch: conveyor_router::EpochSettings { epoch_timeout: args.epoch_timeout, ..Default::default() },
         parallelism: args.parallelism,
+        log: crate::crash::router_log_settings(),
         ..Settings::default()
     };
     if settings.lease < settings.heartbeat * 2 {

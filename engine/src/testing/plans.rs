@@ -1,108 +1,24 @@
-//! Plans made by hand, and a world to run them in.
+//! A world to run plans in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use conveyor_epoch::testing::{MemoryLog, MemoryStore};
 use conveyor_model::connector::Registry;
-use conveyor_model::plan::{
-    Delivery, DlqPlan, Edge, EventTime, FORMAT, Forget, Mode, Node, NodeInput, NodeOutput, Partition, Plan,
-    Retry, SinkPlan, SourcePlan,
-};
-use conveyor_model::predicate::Predicate;
-use conveyor_model::step::{Op, Step};
-use conveyor_model::{Epoch, NodeId, PipelineId, Result};
+use conveyor_model::plan::{Mode, Plan};
+use conveyor_model::{Epoch, Result};
 use parking_lot::Mutex;
 
 use super::connectors::{NumberConnector, Numbers, Row, Target, TargetConnector};
-use super::schema;
-use super::stores::{MemoryDlq, MemoryLog, MemoryStore, NoSecrets};
+use super::stores::{MemoryDlq, NoSecrets};
 use crate::{Components, Config, Metrics, Shutdown, Summary, SystemClock, run};
 
-/// A plan under construction. Nodes are added in topological order.
-pub(crate) struct PlanBuilder(pub(crate) Plan);
+pub(crate) use conveyor_epoch::testing::PlanBuilder;
 
-impl PlanBuilder {
-    pub(crate) fn new(mode: Mode) -> Self {
-        Self(Plan {
-            format: FORMAT,
-            pipeline: PipelineId::new("default", "test"),
-            mode,
-            delivery: Delivery::ExactlyOnce,
-            checkpoint_interval_ms: 5,
-            nodes: Vec::new(),
-            edges: Vec::new(),
-            lookups: BTreeMap::new(),
-            dlq: DlqPlan { enabled: true, path: None, max_retries: 3, max_ratio: 1.0, whole_rows: false },
-            forget: Forget::default(),
-            placement: Default::default(),
-        })
-    }
-
-    fn node(
-        &mut self,
-        name: &str,
-        parallelism: u32,
-        input: NodeInput,
-        steps: Vec<Step>,
-        output: NodeOutput,
-    ) -> NodeId {
-        let id = NodeId(self.0.nodes.len() as u32);
-        let name = name.to_owned();
-        self.0.nodes.push(Node { id, name, parallelism, input, steps, output, schema: schema() });
-        id
-    }
-
-    pub(crate) fn source(&mut self, name: &str, parallelism: u32, event_time: Option<EventTime>) -> NodeId {
-        let source = SourcePlan {
-            name: name.into(),
-            connector: "memory".into(),
-            config: serde_json::Value::Null,
-            full_schema: schema(),
-            projection: vec!["id".into(), "t".into()],
-            predicate: Predicate::default(),
-            event_time,
-            retry: Retry::default(),
-        };
-        self.node(name, parallelism, NodeInput::Source(Box::new(source)), Vec::new(), NodeOutput::Edges)
-    }
-
-    pub(crate) fn stage(&mut self, name: &str, parallelism: u32, ops: Vec<Op>) -> NodeId {
-        let steps = ops.into_iter().enumerate().map(|(i, op)| Step {
-            id: format!("{name}-{i}"),
-            name: format!("{name}-{i}"),
-            op,
-            input: schema(),
-            output: schema(),
-        });
-        self.node(name, parallelism, NodeInput::Edges, steps.collect(), NodeOutput::Edges)
-    }
-
-    pub(crate) fn sink(&mut self, name: &str, parallelism: u32) -> NodeId {
-        let sink = SinkPlan {
-            name: name.into(),
-            connector: "memory".into(),
-            config: serde_json::Value::Null,
-            delivery: Delivery::ExactlyOnce,
-            retry: Retry { max_retries: 2, base_ms: 1, max_ms: 1 },
-        };
-        self.node(name, parallelism, NodeInput::Edges, Vec::new(), NodeOutput::Sink(Box::new(sink)))
-    }
-
-    pub(crate) fn edge(&mut self, from: NodeId, to: NodeId, partition: Partition) -> &mut Edge {
-        let name = format!("{}->{}", self.0.node(from).name, self.0.node(to).name);
-        self.0.edges.push(Edge {
-            name,
-            from,
-            to,
-            partition,
-            when: None,
-            projection: None,
-            schema: schema(),
-            window_bytes: 4096,
-        });
-        self.0.edges.last_mut().expect("an edge was just added")
-    }
+/// A plan without nodes over the test rows.
+pub(crate) fn plan(mode: Mode) -> PlanBuilder {
+    PlanBuilder::new(mode, super::schema())
 }
 
 /// Everything that outlives a run.

@@ -7,11 +7,11 @@ use conveyor_model::log::Phase;
 use conveyor_model::plan::{Mode, Partition, Plan};
 use conveyor_model::step::Op;
 
-use crate::testing::plans::{PlanBuilder, World};
+use crate::testing::plans::{World, plan};
 
 /// Two branches of one source that meet again: a diamond.
 fn diamond(parallelism: u32, window: u64) -> Plan {
-    let mut plan = PlanBuilder::new(Mode::Job);
+    let mut plan = plan(Mode::Job);
     let source = plan.source("src", parallelism, None);
     let left = plan.stage("left", parallelism, vec![Op::Filter { expr: "id % 2 = 0".into() }]);
     let right = plan.stage("right", 1, vec![Op::Filter { expr: "id % 2 = 1".into() }]);

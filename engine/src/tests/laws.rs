@@ -8,12 +8,12 @@ use conveyor_model::step::{Dedupe, OnFail, Op, Rule};
 use proptest::prelude::*;
 
 use crate::testing::connectors::Numbers;
-use crate::testing::plans::{PlanBuilder, World};
+use crate::testing::plans::{World, plan};
 use crate::{Metrics, Shutdown};
 
 /// Reads, keeps late rows out, filters, checks a rule, removes duplicates by key across splits, and splits into two sinks.
 fn pipeline(parallelism: [u32; 4], window: u64) -> Plan {
-    let mut plan = PlanBuilder::new(Mode::Job);
+    let mut plan = plan(Mode::Job);
     let times =
         EventTime { column: "t".into(), allowed_lateness_ms: 0, idle_timeout_ms: None, late: Late::Dlq };
     let source = plan.source("src", parallelism[0], Some(times));
@@ -150,7 +150,7 @@ proptest! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_flight_stays_within_the_windows() {
     let world = World::new(2, 50_000, 200);
-    let mut plan = PlanBuilder::new(Mode::Job);
+    let mut plan = plan(Mode::Job);
     let source = plan.source("src", 2, None);
     let slow = plan.stage("slow", 1, vec![Op::Filter { expr: "id >= 0".into() }]);
     let sink = plan.sink("out", 1);

@@ -9,11 +9,11 @@ use conveyor_model::plan::{EventTime, Late, Mode, Partition};
 use conveyor_model::step::Op;
 
 use crate::testing::connectors::Numbers;
-use crate::testing::plans::{PlanBuilder, World};
+use crate::testing::plans::{PlanBuilder, World, plan};
 use crate::{Metrics, Shutdown};
 
 fn source_to_sink(mode: Mode) -> PlanBuilder {
-    let mut plan = PlanBuilder::new(mode);
+    let mut plan = crate::testing::plans::plan(mode);
     let source = plan.source("src", 2, None);
     let sink = plan.sink("out", 2);
     plan.edge(source, sink, Partition::RoundRobin);
@@ -162,7 +162,7 @@ async fn without_dead_letters_the_first_bad_row_stops_the_pipeline_and_is_shown(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_take_every_edge_that_wants_them_or_are_filtered_or_dead() {
     let world = World::new(1, 100, 7);
-    let mut plan = PlanBuilder::new(Mode::Job);
+    let mut plan = plan(Mode::Job);
     let source = plan.source("src", 1, None);
     let (low, even) = (plan.sink("low", 1), plan.sink("even", 2));
     plan.edge(source, low, Partition::RoundRobin).when = Some("100 / (id - 50) < -5".into());
@@ -188,7 +188,7 @@ async fn late_rows_go_where_they_are_told_to() {
     let late = |id: i64| id % 10 == 9 && id > 20;
     for what in [Late::Keep, Late::Drop, Late::Dlq] {
         let world = World::with(numbers.clone());
-        let mut plan = PlanBuilder::new(Mode::Job);
+        let mut plan = plan(Mode::Job);
         let times =
             EventTime { column: "t".into(), allowed_lateness_ms: 5, idle_timeout_ms: None, late: what };
         let source = plan.source("src", 2, Some(times));
@@ -208,7 +208,7 @@ async fn late_rows_go_where_they_are_told_to() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_watermark_reaches_the_log_and_never_goes_back() {
     let world = World::new(2, 300, 10);
-    let mut plan = PlanBuilder::new(Mode::Streaming);
+    let mut plan = plan(Mode::Streaming);
     let times =
         EventTime { column: "t".into(), allowed_lateness_ms: 5, idle_timeout_ms: None, late: Late::Keep };
     let source = plan.source("src", 2, Some(times));

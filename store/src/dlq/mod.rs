@@ -16,4 +16,4 @@ mod writer;
 pub use json::retype;
 pub use reader::{DeadLetterFile, DeadLetterReader, Summary};
 pub use replayed::LetterId;
-pub use store::{Attempts, DeadLetterStore};
+pub use store::{Attempts, DeadLetterStore, location};

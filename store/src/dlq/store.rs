@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use conveyor_model::dead_letter::{DeadLetterContext, DeadLetterQueue, DeadLetters};
 use conveyor_model::manifest::StagedRef;
+use conveyor_model::plan::Plan;
 use conveyor_model::{Clock, Epoch, Error, Incarnation, Kind, PipelineId, Result, RowRef};
 use futures::{StreamExt, TryStreamExt};
 
@@ -15,6 +16,14 @@ use crate::paths;
 
 /// Says how often a row has been tried with this attempt, given the step's id and the row; 1 where it is not asked.
 pub type Attempts = Arc<dyn Fn(&str, &RowRef) -> u32 + Send + Sync>;
+
+/// Where a plan's dead letters lie, given the location of the store: the plan's own place, or `dlq` in the store.
+pub fn location(store: &str, plan: &Plan) -> String {
+    match &plan.dlq.path {
+        Some(path) => path.clone(),
+        None => format!("{}/dlq", store.trim_end_matches('/')),
+    }
+}
 
 /// Dead letters in a directory or an object store. Cheap to clone.
 #[derive(Clone)]

@@ -1,0 +1,4 @@
+//! The control loop against members made by hand.
+
+mod conserve;
+mod driver;

@@ -1,0 +1,125 @@
+//! The process: binds its port, serves Arrow Flight, and follows the routers until it is told to end.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use conveyor_engine::Compute;
+use conveyor_flight::{Dial, FlightExchange, Lane};
+use conveyor_model::{Error, Result};
+use conveyor_net::{
+    Callers, Dialer, Expect, Exposure, Guard, Listener, RELOAD_PERIOD, Reload, Role, Traffic,
+    watch as keep_fresh,
+};
+use conveyor_store::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Server};
+
+use crate::agent::Agent;
+use crate::config::{Components, Config};
+use crate::discover::keep_looking;
+use crate::guard::GuardLayer;
+use crate::world::World;
+
+/// How a sidecar is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// What runs here moves elsewhere, then the process ends.
+    pub drain: CancellationToken,
+    /// The process ends at once; what runs here begins anew elsewhere.
+    pub stop: CancellationToken,
+}
+
+/// Connections to other sidecars.
+struct Edges(Dialer);
+
+#[async_trait]
+impl Dial for Edges {
+    async fn dial(&self, peer: &str, lane: Lane) -> Result<Channel> {
+        let traffic = match lane {
+            Lane::Data => Traffic::Data,
+            Lane::Control => Traffic::Control,
+        };
+        self.0.connect(peer, Expect::Role(Role::Sidecar), traffic).await
+    }
+}
+
+/// Runs a sidecar until it is told to end. `ready` is called with its address once it listens.
+///
+/// Called within a multi-threaded tokio runtime, which does the control work; data tasks run on threads of their own.
+///
+/// # Errors
+/// `BadInput` for settings that cannot be: an address that is taken or too open, an id that its certificate does not have, a store
+/// that cannot be opened. `drain-timeout` if the routers did not let it go.
+pub async fn run(
+    config: Config,
+    components: Components,
+    shutdown: Shutdown,
+    ready: impl FnOnce(std::net::SocketAddr),
+) -> Result<()> {
+    check_identity(&config, &components)?;
+    let exposure = Exposure {
+        what: "Arrow Flight",
+        address: config.listen,
+        callers: Callers::Grpc,
+        tokens: components.tokens.is_some(),
+        insecure: config.insecure,
+    };
+    let listener = Listener::bind(&exposure, components.tls.clone()).await?;
+    let address = listener.local_address()?;
+    let endpoint = config.advertise.clone().unwrap_or_else(|| address.to_string());
+    let store = Arc::new(Store::open(&config.store)?);
+    let dialer = Dialer::new(components.tls.clone());
+    let parts = conveyor_flight::Components {
+        dial: Arc::new(Edges(dialer.clone())),
+        clock: components.clock.clone(),
+        boot: components.boot.clone(),
+    };
+    let exchange = Arc::new(FlightExchange::new(config.edges.clone(), parts));
+    let guard = GuardLayer(Guard::new(components.tls.is_some(), components.tokens.clone()));
+    let over = CancellationToken::new();
+    let server = config
+        .edges
+        .server(Server::builder())
+        .layer(guard)
+        .add_service(exchange.service())
+        .serve_with_incoming_shutdown(listener, over.clone().cancelled_owned());
+    let serving = tokio::spawn(server);
+    let reloading = tokio::spawn(keep_fresh(reloads(&components), RELOAD_PERIOD, over.clone()));
+    ready(address);
+    tracing::info!(%address, id = %config.id, "listens");
+    let compute = Compute::start(config.worker_threads)?;
+    let world = Arc::new(World { config, components, store, exchange: exchange.clone() });
+    let (found, services) = watch::channel(Vec::new());
+    if let Some(ports) = world.config.discovery_ports.clone() {
+        tokio::spawn(keep_looking(ports, address, found));
+    }
+    let mut agent = Agent::new(world, dialer, endpoint, compute, services);
+    // Cancel-safe: the process ends after either.
+    let ended = tokio::select! {
+        ended = agent.run(shutdown.drain, shutdown.stop) => ended,
+        served = serving => Err(Error::runtime("server-ended", "the Arrow Flight service ended")
+            .because(served.map_or_else(|e| e.to_string(), |s| format!("{s:?}")))),
+    };
+    over.cancel();
+    exchange.close().await;
+    reloading.abort();
+    ended
+}
+
+fn reloads(components: &Components) -> Vec<Arc<dyn Reload>> {
+    let tls = components.tls.clone().map(|tls| tls as Arc<dyn Reload>);
+    let tokens = components.tokens.clone().map(|tokens| tokens as Arc<dyn Reload>);
+    tls.into_iter().chain(tokens).collect()
+}
+
+/// Others know a sidecar by its certificate, so that must have its name.
+fn check_identity(config: &Config, components: &Components) -> Result<()> {
+    let Some(name) = components.tls.as_ref().and_then(|tls| tls.name()) else { return Ok(()) };
+    if name.role() == Role::Sidecar && name.id() == config.id {
+        return Ok(());
+    }
+    let why = format!("the certificate is that of {name}, but this is sidecar {}", config.id);
+    Err(Error::bad_input("identity-mismatch", why)
+        .help("give the sidecar's own certificate, or the id that its certificate has"))
+}

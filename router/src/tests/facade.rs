@@ -72,7 +72,7 @@ async fn manifests_are_planned_applied_and_changed_through_a_follower() {
     assert_eq!((error.code(), error.kind()), ("stale-plan", Kind::Fenced));
     let changed = control.apply(apply("{filter: id > 2}")).await.expect("applied");
     assert_eq!(*changed[0].outcome.as_ref().expect("fine"), 2);
-    let back = control.rollback(&id, 1, Some(2), Accept::default()).await.expect("rolled back");
+    let back = control.rollback(&id, 1, Some(2), Accept::default(), false).await.expect("rolled back");
     assert_eq!(back, 3);
     let history = control.history(&id).await.expect("known");
     let versions: Vec<_> = history.versions.iter().map(|v| v.version).collect();

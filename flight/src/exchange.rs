@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_flight::flight_service_server::FlightServiceServer;
 use async_trait::async_trait;
 use conveyor_model::edge::{ChannelSpec, Exchange, Inlet, Outlet};
 use conveyor_model::{Error, Incarnation, PipelineId, Result};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::public::Public;
 use crate::receive::{FlightInlet, Registry};
 use crate::send::{Driver, FlightOutlet, Peers, Shared};
-use crate::service::EdgeService;
+use crate::service::FlightServer;
 use crate::settings::{Components, Settings};
 
 /// Makes the two ends of channels between processes. One a process.
@@ -36,9 +36,10 @@ impl FlightExchange {
         Self { components, settings, registry, peers, keys: AtomicU64::new(1), tasks, stop }
     }
 
-    /// The service by which other processes reach the inlets of this one. It belongs on a server with [`Settings::server`].
-    pub fn service(&self) -> FlightServiceServer<EdgeService> {
-        EdgeService::server(self.registry.clone(), self.settings.clone())
+    /// The service by which other processes reach the inlets of this one, and clients what is `public`. It belongs on a server
+    /// with [`Settings::server`], behind whatever decides who may call: `DoExchange` is for processes of the cluster alone.
+    pub fn service(&self, public: Option<Public>) -> FlightServer {
+        FlightServer::new(self.registry.clone(), self.settings.clone(), public)
     }
 
     /// Ends all channels of `pipeline` of incarnations before `newest`, and refuses them from now on.

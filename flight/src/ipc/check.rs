@@ -1,6 +1,8 @@
 //! What an IPC message declares is checked before anything is allocated or read by it.
 
-use arrow_ipc::{MessageHeader, RecordBatch as Header, root_as_message};
+use std::io::{Read, copy, sink};
+
+use arrow_ipc::{CompressionType, MessageHeader, RecordBatch as Header, root_as_message};
 use arrow_schema::{DataType, Schema};
 
 /// Length of the size before a compressed buffer.
@@ -13,6 +15,9 @@ pub(crate) struct Limits {
     pub(crate) rows: u64,
     /// Bytes of all buffers of a frame after decompression.
     pub(crate) decoded: u64,
+    /// The sender is a process of the cluster. What others have compressed is decompressed once only to see how large it is: the
+    /// reader of LZ4 does not stop at the size that was declared.
+    pub(crate) trusted: bool,
 }
 
 /// Most rows of one batch.
@@ -22,7 +27,11 @@ impl Limits {
     /// What a frame of `cost` may take: sizes differ across the wire, by padding and by parts of buffers that no row uses.
     pub(crate) fn of_cost(cost: u64, schema: &Schema) -> Self {
         let buffers: u64 = schema.fields().iter().map(|f| buffers_of(f.data_type())).sum();
-        Self { rows: MOST_ROWS, decoded: cost.saturating_mul(4).saturating_add(4096 * (buffers + 1)) }
+        Self {
+            rows: MOST_ROWS,
+            decoded: cost.saturating_mul(4).saturating_add(4096 * (buffers + 1)),
+            trusted: true,
+        }
     }
 }
 
@@ -100,6 +109,7 @@ fn check_nodes(batch: Header<'_>) -> Result<(), String> {
 
 fn check_buffers(batch: Header<'_>, body: &[u8], limits: Limits) -> Result<u64, String> {
     let compressed = batch.compression().is_some();
+    let lz4 = batch.compression().is_some_and(|c| c.codec() == CompressionType::LZ4_FRAME);
     let mut decoded: u64 = 0;
     for buffer in batch.buffers().into_iter().flatten() {
         let start = usize::try_from(buffer.offset()).map_err(|_| "a negative offset".to_owned())?;
@@ -109,10 +119,24 @@ fn check_buffers(batch: Header<'_>, body: &[u8], limits: Limits) -> Result<u64, 
         let size = if compressed { decompressed(bytes)? } else { bytes.len() as u64 };
         decoded = decoded.saturating_add(size);
         if decoded > limits.decoded {
-            return Err(format!("more than the {} bytes that the frame was charged for", limits.decoded));
+            return Err(format!("more than the {} bytes that its charge allows", limits.decoded));
+        }
+        if lz4 && !limits.trusted {
+            measure_lz4(bytes, size)?;
         }
     }
     Ok(decoded)
+}
+
+/// Checks that a compressed buffer is as large as it declares, without keeping it.
+fn measure_lz4(bytes: &[u8], declared: u64) -> Result<(), String> {
+    let stored = bytes.first_chunk::<SIZE_PREFIX>().is_none_or(|p| i64::from_le_bytes(*p) == -1);
+    if stored {
+        return Ok(());
+    }
+    let mut decoder = lz4_flex::frame::FrameDecoder::new(&bytes[SIZE_PREFIX..]).take(declared + 1);
+    let size = copy(&mut decoder, &mut sink()).map_err(|e| format!("a damaged LZ4 buffer: {e}"))?;
+    if size == declared { Ok(()) } else { Err("a compressed buffer of another size than it declares".into()) }
 }
 
 fn decompressed(bytes: &[u8]) -> Result<u64, String> {

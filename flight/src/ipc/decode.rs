@@ -32,12 +32,14 @@ pub(crate) struct Decoder {
     /// As the receiver has it: the same fields, numbered or not.
     schema: SchemaRef,
     dictionaries: HashMap<i64, ArrayRef>,
+    /// Bytes of all dictionaries that came by themselves.
+    kept: u64,
 }
 
 impl Decoder {
     /// For rows that were encoded with the schema `wire`, which become rows of `schema`.
     pub(crate) fn new(wire: Schema, schema: SchemaRef) -> Self {
-        Self { wire: Arc::new(wire), schema, dictionaries: HashMap::new() }
+        Self { wire: Arc::new(wire), schema, dictionaries: HashMap::new(), kept: 0 }
     }
 
     /// The rows of a frame, and how many bytes of `body` were theirs. `body` holds the bodies of `dictionaries` and then that of
@@ -64,6 +66,22 @@ impl Decoder {
         let part = body.slice_with_length(at, checked.body);
         let batch = guarded(|| self.rows(rows, &part))?;
         Ok((batch, at + checked.body))
+    }
+
+    /// Takes a dictionary that comes as a message of its own. All of a stream share the limit.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(crate) fn keep_dictionary(
+        &mut self,
+        header: &[u8],
+        body: &Buffer,
+        limits: Limits,
+    ) -> Result<(), String> {
+        let limits = Limits { decoded: limits.decoded.saturating_sub(self.kept), ..limits };
+        let checked = check(header, body, MessageHeader::DictionaryBatch, limits)?;
+        self.kept += checked.decoded;
+        guarded(|| self.dictionary(header, &body.slice_with_length(0, checked.body)))
     }
 
     fn dictionary(&mut self, header: &[u8], body: &Buffer) -> Result<(), String> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use conveyor_flight::{Components, Dial, FlightExchange, Lane, Settings};
+use conveyor_flight::{Components, Dial, FlightExchange, Lane, Public, Settings};
 use conveyor_model::edge::{ChannelId, ChannelSpec, Exchange, Inlet, Meter, Outlet};
 use conveyor_model::origin::RowIds;
 use conveyor_model::{Batch, Clock, Error, Frame, Incarnation, Kind, Origin, PipelineId, Result, credit};
@@ -72,14 +72,14 @@ impl Drop for Process {
 
 impl Process {
     pub async fn start(boot: &str, settings: Settings) -> Self {
-        Self::with_dial(boot, settings.clone(), Arc::new(Plain(settings))).await
+        Self::with_public(boot, settings, None).await
     }
 
-    pub async fn with_dial(boot: &str, settings: Settings, dial: Arc<dyn Dial>) -> Self {
-        let exchange = exchange(boot, settings.clone(), dial);
+    pub async fn with_public(boot: &str, settings: Settings, public: Option<Public>) -> Self {
+        let exchange = exchange(boot, settings.clone(), Arc::new(Plain(settings.clone())));
         let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let server = server.expect("a runtime");
-        let router = settings.server(Server::builder()).add_service(exchange.service());
+        let router = settings.server(Server::builder()).add_service(exchange.service(public));
         let (tell, address) = tokio::sync::oneshot::channel();
         server.spawn(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -124,6 +124,7 @@ fn channel(schema: &arrow_schema::SchemaRef) -> ChannelSpec {
 
 fn edge(settings: &Settings, rows: &RecordBatch, batches: u64) -> u64 {
     let (tell, address) = oneshot::channel();
+    let (done, finished) = oneshot::channel();
     let (sending, receiving) = (settings.clone(), settings.clone());
     let (sent, schema) = (rows.clone(), rows.schema());
     let receiver = thread::spawn(move || {
@@ -139,6 +140,7 @@ fn edge(settings: &Settings, rows: &RecordBatch, batches: u64) -> u64 {
             while let Some(Frame::Data { batch, .. }) = inlet.next().await {
                 got += batch.num_rows() as u64;
             }
+            done.send(()).expect("the sender waits");
             server.abort();
             got
         })
@@ -155,15 +157,10 @@ fn edge(settings: &Settings, rows: &RecordBatch, batches: u64) -> u64 {
         }
         outlet.send(Frame::End).await.expect("the receiver reads");
         drop(outlet);
-        // The driver ends when everything has arrived.
-        while Arc::strong_count(sent.schema_ref()) > 3 {
-            tokio::task::yield_now().await;
-            if receiver.is_finished() {
-                break;
-            }
-        }
-        receiver.join().expect("the receiver ends")
-    })
+        finished.await.expect("the receiver reads to the end");
+        exchange.close().await;
+    });
+    receiver.join().expect("the receiver ends")
 }
 
 fn plain_put(settings: &Settings, rows: &RecordBatch, batches: u64) -> u64 {

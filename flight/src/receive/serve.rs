@@ -104,10 +104,13 @@ struct Drain {
 impl Drain {
     /// Reads until the last frame, and returns the last answer.
     async fn run(mut self) -> Result<FlightData, Status> {
+        let stop = self.link.stop.clone();
+        let stopped = stop.cancelled();
+        tokio::pin!(stopped);
         loop {
             let data = tokio::select! {
                 biased;
-                () = self.link.stop.cancelled() => return Err(self.stopped()),
+                () = &mut stopped => return Err(self.stopped()),
                 data = self.frames.message() => data?,
             };
             let Some(data) = data else {

@@ -132,7 +132,7 @@ fn edge(settings: &Settings, rows: &RecordBatch, batches: u64) -> u64 {
             let exchange = exchange(&receiving, "receiver");
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
             tell.send(listener.local_addr().expect("an address").to_string()).expect("somebody waits");
-            let router = receiving.server(Server::builder()).add_service(exchange.service(None));
+            let router = receiving.server(Server::builder()).add_service(exchange.service());
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             let server = tokio::spawn(router.serve_with_incoming(incoming));
             let mut inlet = exchange.inlet(channel(&schema)).await.expect("an inlet");

@@ -36,10 +36,15 @@ impl FlightExchange {
         Self { components, settings, registry, peers, keys: AtomicU64::new(1), tasks, stop }
     }
 
-    /// The service by which other processes reach the inlets of this one, and clients what is `public`. It belongs on a server
-    /// with [`Settings::server`], behind whatever decides who may call: `DoExchange` is for processes of the cluster alone.
-    pub fn service(&self, public: Option<Public>) -> FlightServer {
-        FlightServer::new(self.registry.clone(), self.settings.clone(), public)
+    /// The service by which other processes reach the inlets of this one. It belongs on a server with [`Settings::server`],
+    /// behind whatever decides who may call: `DoExchange` is for processes of the cluster alone.
+    pub fn service(&self) -> FlightServer {
+        FlightServer::new(self.registry.clone(), self.settings.clone(), None)
+    }
+
+    /// The service of [`Self::service`], which offers clients what is `public`, too.
+    pub fn service_with(&self, public: Public) -> FlightServer {
+        FlightServer::new(self.registry.clone(), self.settings.clone(), Some(public))
     }
 
     /// Ends all channels of `pipeline` of incarnations before `newest`, and refuses them from now on.

@@ -79,7 +79,11 @@ impl Process {
         let exchange = exchange(boot, settings.clone(), Arc::new(Plain(settings.clone())));
         let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let server = server.expect("a runtime");
-        let router = settings.server(Server::builder()).add_service(exchange.service(public));
+        let service = match public {
+            Some(public) => exchange.service_with(public),
+            None => exchange.service(),
+        };
+        let router = settings.server(Server::builder()).add_service(service);
         let (tell, address) = tokio::sync::oneshot::channel();
         server.spawn(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -63,8 +63,9 @@ impl Sender {
 
     /// The receiver has refused: the stream and the channel are over.
     async fn refused(mut self) -> Status {
-        assert!(self.inlet.next().await.is_none());
+        // Nothing is read before: that would refund what was sent.
         let status = self.answers.next().await.expect("an answer").expect_err("a refusal");
+        assert!(self.inlet.next().await.is_none());
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
         status
     }

@@ -6,5 +6,7 @@ mod failures;
 mod fake;
 mod leaders;
 mod lives;
+mod many;
 mod rest;
+mod secure;
 mod world;

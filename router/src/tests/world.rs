@@ -13,6 +13,7 @@ use conveyor_model::plan::{
 };
 use conveyor_model::predicate::Predicate;
 use conveyor_model::{Clock, Incarnation, NodeId, PipelineId};
+use conveyor_net::TlsSettings;
 use conveyor_raft::Member;
 use conveyor_store::Store;
 use tempfile::TempDir;
@@ -56,22 +57,28 @@ pub(super) struct World {
     pub(super) addresses: BTreeMap<u64, SocketAddr>,
     dir: TempDir,
     settings: Settings,
+    tls: Option<Box<dyn Fn(u64) -> TlsSettings>>,
 }
 
 impl World {
     /// This many routers, with a leader that serves.
     pub(super) async fn start(count: u64) -> Self {
-        Self::start_with(count, settings()).await
+        Self::start_with(count, None).await
     }
 
-    pub(super) async fn start_with(count: u64, settings: Settings) -> Self {
+    /// The same, each with the certificate that `identity` names.
+    pub(super) async fn start_secure(count: u64, identity: impl Fn(u64) -> TlsSettings + 'static) -> Self {
+        Self::start_with(count, Some(Box::new(identity))).await
+    }
+
+    async fn start_with(count: u64, tls: Option<Box<dyn Fn(u64) -> TlsSettings>>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         // All are held at once, so that they differ; the routers take them over.
         let held: Vec<TcpListener> =
             (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
         let addresses = (1..).zip(held.iter().map(|l| l.local_addr().expect("bound"))).collect();
         drop(held);
-        let mut world = Self { routers: BTreeMap::new(), addresses, dir, settings };
+        let mut world = Self { routers: BTreeMap::new(), addresses, dir, settings: settings(), tls };
         for id in 1..=count {
             world.open(id).await;
         }
@@ -104,7 +111,7 @@ impl World {
             peers,
             data_dir: self.dir.path().join(format!("router-{id}")),
             store: self.dir.path().join("store").display().to_string(),
-            tls: None,
+            tls: self.tls.as_ref().map(|of| of(id)),
             tokens: None,
             insecure: false,
             settings: self.settings.clone(),

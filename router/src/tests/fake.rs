@@ -212,6 +212,11 @@ fn sticky(state: &Mutex<State>) -> Vec<v1::TaskReport> {
             reports.push(Report::Running { member: m.number });
             reports.push(Report::Published { member: m.number, epoch: Epoch(m.published) });
         }
+        if m.acked > 0 {
+            let finished = m.progress.drain || state.finish.contains(id);
+            reports.extend(m.tasks.iter().map(|&task| ack(task, m.acked, finished)));
+            reports.push(Report::Changed);
+        }
         if m.ended {
             reports
                 .extend(m.sources.iter().map(|&task| Report::SourceEnded { task, whole: !m.progress.drain }));

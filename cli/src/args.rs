@@ -108,6 +108,27 @@ pub enum Command {
     Get(GetArgs),
     /// Makes certificates, keys and tokens for a cluster, under an authority of its own.
     Certs(CertsArgs),
+    /// Makes or changes the pipelines of a cluster as manifests say.
+    Apply(ApplyArgs),
+    /// Shows all that is known of a pipeline of a cluster: tasks, rows, edges, failures.
+    Describe(OnePipelineArgs),
+    /// Stops and forgets a pipeline of a cluster. What it has published stays.
+    Delete(ActArgs),
+    /// Drains a pipeline of a cluster and keeps it stopped until it is resumed.
+    Pause(ActArgs),
+    /// Lets a pipeline of a cluster run again.
+    Resume(ActArgs),
+    /// Lets a pipeline of a cluster finish what it has read, then stops it.
+    Drain(ActArgs),
+    /// Versions and changes of a pipeline of a cluster.
+    History(OnePipelineArgs),
+    /// Makes an older plan of a pipeline of a cluster the newest one.
+    Rollback(RollbackArgs),
+    /// What flows in a cluster, and which edge is slow.
+    Top(TopArgs),
+    /// Routers and sidecars of a cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Named clusters: which one is meant where none is named.
     #[command(subcommand)]
     Context(ContextCommand),
@@ -176,9 +197,15 @@ pub struct PlanArgs {
     /// Manifests.
     #[command(flatten)]
     pub files: Files,
-    /// Data directory whose plan this one is compared with.
+    /// Data directory whose plan this one is compared with, where no cluster is named.
     #[command(flatten)]
     pub data: DataDir,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Writes the plan into a file for `apply FILE`; only with a cluster.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
     /// 0 nothing to do, 1 error, 2 changes.
     #[arg(long)]
     pub detailed_exitcode: bool,
@@ -196,6 +223,161 @@ pub struct GraphArgs {
     /// Language of the drawing.
     #[arg(long, value_enum, default_value_t = GraphFormat::Ascii)]
     pub format: GraphFormat,
+}
+
+/// A pipeline, `name` or `namespace/name`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct PipelineArg {
+    /// The pipeline, `name` or `namespace/name`.
+    #[arg(value_name = "PIPELINE")]
+    pub name: String,
+    /// Its namespace, where the name says none.
+    #[arg(short, long, default_value = NAMESPACE, value_name = "NAME")]
+    pub namespace: String,
+}
+
+impl PipelineArg {
+    /// Which one is meant.
+    pub fn id(&self) -> conveyor_model::PipelineId {
+        match self.name.split_once('/') {
+            Some((namespace, name)) => conveyor_model::PipelineId::new(namespace, name),
+            None => conveyor_model::PipelineId::new(&self.namespace, &self.name),
+        }
+    }
+}
+
+/// `apply`.
+#[derive(Debug, ClapArgs)]
+pub struct ApplyArgs {
+    /// A plan of `plan --out`: exactly that is applied, or it is refused if the cluster has changed since.
+    #[arg(value_name = "PLAN", conflicts_with = "files", required_unless_present = "files")]
+    pub plan: Option<PathBuf>,
+    /// Manifests.
+    #[command(flatten)]
+    pub files: OptionalFiles,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Says what would change, and changes nothing.
+    #[arg(long)]
+    pub validate_only: bool,
+    /// Refused unless the pipeline has this version.
+    #[arg(long, value_name = "N")]
+    pub if_version: Option<u64>,
+    /// Goes on with a changed manifest although the named state is lost.
+    #[arg(long)]
+    pub accept_state_loss: bool,
+    /// Forgets positions and state and starts anew. What sinks have published stays.
+    #[arg(long)]
+    pub reset: bool,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// Manifests, where they need not be given.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct OptionalFiles {
+    /// A manifest file, a folder of them, or `-` for standard input. May be repeated.
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+    /// Only the pipeline of this name.
+    #[arg(long, value_name = "NAME", requires = "files")]
+    pub pipeline: Option<String>,
+    /// Only pipelines of this namespace; with `--pipeline`, `default` by default.
+    #[arg(short, long, value_name = "NAME", requires = "files")]
+    pub namespace: Option<String>,
+}
+
+impl OptionalFiles {
+    /// The same in the form of other verbs.
+    pub fn files(&self) -> Files {
+        Files {
+            files: self.files.clone(),
+            pipeline: self.pipeline.clone(),
+            namespace: self.namespace.clone(),
+            parallelism: None,
+        }
+    }
+}
+
+/// A verb that changes one pipeline.
+#[derive(Debug, ClapArgs)]
+pub struct ActArgs {
+    /// Which.
+    #[command(flatten)]
+    pub pipeline: PipelineArg,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Says whether it could be done, and changes nothing.
+    #[arg(long)]
+    pub validate_only: bool,
+    /// Refused unless the pipeline has this version.
+    #[arg(long, value_name = "N")]
+    pub if_version: Option<u64>,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `rollback`.
+#[derive(Debug, ClapArgs)]
+pub struct RollbackArgs {
+    /// Which pipeline.
+    #[command(flatten)]
+    pub act: ActArgs,
+    /// The version whose plan becomes the newest; `history` shows them.
+    #[arg(long, value_name = "N")]
+    pub to: u64,
+    /// Goes on although the named state is lost.
+    #[arg(long)]
+    pub accept_state_loss: bool,
+}
+
+/// A verb that looks at one pipeline.
+#[derive(Debug, ClapArgs)]
+pub struct OnePipelineArgs {
+    /// Which.
+    #[command(flatten)]
+    pub pipeline: PipelineArg,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `top`.
+#[derive(Debug, ClapArgs)]
+pub struct TopArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Time between two looks.
+    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = parse_duration)]
+    pub every: Duration,
+    /// How often to show what flows.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub count: u64,
+    /// Form of the list.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `cluster …`.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Routers, sidecars, and who leads.
+    Status {
+        /// Which cluster.
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// Form of the answer.
+        #[arg(short, long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
 }
 
 /// `context …`.
@@ -244,6 +426,9 @@ pub struct GetArgs {
     /// Data directory.
     #[command(flatten)]
     pub data: DataDir,
+    /// Which cluster, instead of a data directory.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Form of the list.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,

@@ -1,22 +1,28 @@
 //! One module a verb.
 
 mod api;
+mod apply;
 mod certs;
+mod cluster;
 mod completion;
 mod context;
 mod dlq;
 mod get;
 mod graph;
 mod plan;
+mod remote;
 mod replay;
 mod router;
 mod run;
+mod saved;
 mod sidecar;
+mod top;
 mod validate;
 
-use conveyor_model::Result;
+use conveyor_model::{Error, PipelineId, Result};
 
-use crate::args::{Args, Command, Global};
+use crate::args::{Args, ClusterArgs, Command, Global};
+use crate::cluster::{Client, context as contexts};
 use crate::manifests::Failure;
 use crate::{crash, exit, output};
 
@@ -32,6 +38,16 @@ pub async fn execute(args: Args) -> u8 {
         Command::Dlq(command) => dlq::run(global, command).await,
         Command::Get(args) => get::run(&args).await,
         Command::Certs(args) => certs::run(global, args),
+        Command::Apply(args) => apply::run(global, &args).await,
+        Command::Describe(args) => remote::describe(&args).await,
+        Command::Delete(args) => remote::delete(global, &args).await,
+        Command::Pause(args) => remote::act(global, &args, "pause").await,
+        Command::Resume(args) => remote::act(global, &args, "resume").await,
+        Command::Drain(args) => remote::act(global, &args, "drain").await,
+        Command::History(args) => remote::history(&args).await,
+        Command::Rollback(args) => remote::rollback(global, &args).await,
+        Command::Top(args) => top::run(&args).await,
+        Command::Cluster(command) => cluster::run(&command).await,
         Command::Context(command) => context::run(&command),
         Command::Api(args) => api::run(&args).await,
         Command::Completion { shell } => completion::run(shell),
@@ -43,6 +59,20 @@ pub async fn execute(args: Args) -> u8 {
         Ok(()) => exit::OK,
         Err(failure) => report(global, failure),
     }
+}
+
+/// A client of the cluster that is meant.
+fn client(args: &ClusterArgs) -> Result<Client> {
+    let target = contexts::target(args)?.ok_or_else(|| {
+        Error::bad_input("no-cluster", "no cluster is named")
+            .help("give --endpoint or --context, or choose one with `conveyorctl context use`")
+    })?;
+    Client::new(&target)
+}
+
+/// Path of a pipeline in the REST API.
+fn pipeline_path(id: &PipelineId) -> String {
+    format!("/v1/pipelines/{}/{}", id.namespace, id.name)
 }
 
 /// Shows what went wrong and returns the exit code.

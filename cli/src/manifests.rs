@@ -4,13 +4,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use conveyor_model::connector::Registry;
-use conveyor_model::{Error, Kind, Result};
-use conveyor_planner::Document;
+use conveyor_model::{Error, Kind, PipelineId, Result};
+use conveyor_planner::{Document, Severity};
 use conveyor_router::manifests::Selection;
 
 pub use conveyor_router::manifests::{Failure, Loaded};
 
-use crate::args::Files;
+use crate::args::{Files, NAMESPACE};
 
 /// Largest manifest file, in bytes. It may hold many documents; the planner's limit for each of them is lower.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -29,6 +29,32 @@ pub async fn load(files: &Files, registry: &Registry, look_outside: bool) -> Res
         look_outside,
     };
     conveyor_router::manifests::compile(&documents, &selection, registry).await
+}
+
+/// The text of all manifests and the pipelines in them, checked as far as that goes without a look at their sources.
+///
+/// # Errors
+/// All mistakes of all documents at once, or the first file that cannot be read.
+pub fn checked(files: &Files, registry: &Registry) -> Result<(String, Vec<PipelineId>), Failure> {
+    let documents = read_documents(&files.files)?;
+    let parsed = conveyor_planner::parse(&documents, registry);
+    let mistakes: Vec<_> = parsed.diagnostics.into_iter().filter(|d| d.severity == Severity::Error).collect();
+    if !mistakes.is_empty() {
+        return Err(Failure::Diagnostics(mistakes));
+    }
+    let meant = |id: &PipelineId| {
+        let namespace = files.namespace.as_deref().or(files.pipeline.as_ref().map(|_| NAMESPACE));
+        files.pipeline.as_ref().is_none_or(|name| *name == id.name)
+            && namespace.is_none_or(|namespace| namespace == id.namespace)
+    };
+    let ids: Vec<PipelineId> = parsed.objects.pipelines().into_iter().filter(meant).collect();
+    if ids.is_empty() {
+        return Err(Error::bad_input("no-pipeline", "the manifests hold no such pipeline")
+            .help("give the file or folder that holds it with -f")
+            .into());
+    }
+    let texts: Vec<String> = documents.into_iter().map(|d| d.text).collect();
+    Ok((texts.join("\n---\n"), ids))
 }
 
 /// Reads all documents that `-f` names. Folders give their `.yaml` and `.yml` files, in order, with subfolders.

@@ -124,7 +124,7 @@ impl Cluster {
         }
         cluster.wait("a leader with all sidecars", |c| {
             let alive = c.get("/v1/sidecars").ok()?;
-            let alive = alive["items"].as_array()?.iter().filter(|s| s["alive"] == true).count();
+            let alive = alive["items"].as_array()?.iter().filter(|s| s["attached"] == true).count();
             (alive == c.sidecars.len()).then_some(())
         })?;
         Ok(cluster)

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod examples;
 pub mod failure;
 pub mod kill;
+pub mod matrix;
 pub mod oracle;
 pub mod report;
 pub mod servers;

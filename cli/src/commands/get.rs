@@ -5,6 +5,7 @@ use conveyor_model::{Epoch, PipelineId};
 use serde_json::json;
 
 use crate::args::{Format, GetArgs};
+use crate::cluster::{Client, context};
 use crate::manifests::Failure;
 use crate::node::Node;
 use crate::output;
@@ -14,6 +15,9 @@ const REASON: usize = 60;
 
 /// Lists pipelines.
 pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
+    if let Some(target) = context::target(&args.cluster)? {
+        return remote(&Client::new(&target)?, args).await;
+    }
     let mut all = match Node::view(&args.data).await? {
         Some(node) => node.log.list().await?,
         None => Vec::new(),
@@ -33,6 +37,29 @@ pub(super) async fn run(args: &GetArgs) -> Result<(), Failure> {
             epoch(state).map_or("-".into(), |e| e.to_string()),
             state.watermark.map_or("-".into(), |w| w.to_string()),
             shortened(&state.reason),
+        ]
+    });
+    output::table(&["PIPELINE", "PHASE", "PLAN", "EPOCH", "WATERMARK", "REASON"], rows)?;
+    Ok(())
+}
+
+/// Lists the pipelines of a cluster.
+async fn remote(client: &Client, args: &GetArgs) -> Result<(), Failure> {
+    let all = client.list("/v1/pipelines").await?;
+    if args.output != Format::Text {
+        output::documents(all, args.output)?;
+        return Ok(());
+    }
+    let rows = all.iter().map(|p| {
+        let word = |name: &str| p[name].as_str().unwrap_or("-").to_owned();
+        let watermark = p["watermarkUs"].as_i64().map(conveyor_model::Watermark);
+        [
+            format!("{}/{}", word("namespace"), word("name")),
+            word("phase"),
+            p["version"].to_string(),
+            p["epoch"].as_u64().map_or("-".into(), |e| e.to_string()),
+            watermark.map_or("-".into(), |w| w.to_string()),
+            shortened(p["reason"].as_str().unwrap_or_default()),
         ]
     });
     output::table(&["PIPELINE", "PHASE", "PLAN", "EPOCH", "WATERMARK", "REASON"], rows)?;

@@ -48,6 +48,9 @@ pub(crate) struct Builder<'a> {
     pub(crate) restored: &'a Restored,
 }
 
+/// Both ends of a channel, as far as they are here.
+type Ends = (Option<Box<dyn Outlet>>, Option<Box<dyn Inlet>>);
+
 /// A receiving end with the name of its channel.
 type NamedInlet = (String, Box<dyn Inlet>);
 
@@ -122,20 +125,18 @@ impl Builder<'_> {
             meter: metrics.clone(),
         };
         let here = |task| self.part.tasks.contains(task);
-        let (outlet, inlet): (Option<Box<dyn Outlet>>, Option<Box<dyn Inlet>>) =
-            match (here(&sender), here(&receiver)) {
-                (true, true) => {
-                    let (outlet, inlet) =
-                        channel(spec.window_bytes, self.shared.clock.clone(), metrics.clone());
-                    (Some(Box::new(outlet)), Some(Box::new(inlet)))
-                }
-                (true, false) => {
-                    let peer = self.part.peers.get(&receiver).ok_or_else(|| unplaced(receiver))?;
-                    (Some(self.exchange()?.outlet(spec, peer).await?), None)
-                }
-                (false, true) => (None, Some(self.exchange()?.inlet(spec).await?)),
-                (false, false) => (None, None),
-            };
+        let (outlet, inlet): Ends = match (here(&sender), here(&receiver)) {
+            (true, true) => {
+                let (outlet, inlet) = channel(spec.window_bytes, self.shared.clock.clone(), metrics.clone());
+                (Some(Box::new(outlet)), Some(Box::new(inlet)))
+            }
+            (true, false) => {
+                let peer = self.part.peers.get(&receiver).ok_or_else(|| unplaced(receiver))?;
+                (Some(self.exchange()?.outlet(spec, peer).await?), None)
+            }
+            (false, true) => (None, Some(self.exchange()?.inlet(spec).await?)),
+            (false, false) => (None, None),
+        };
         if let Some(outlet) = outlet {
             all.outlets.entry((index, from)).or_default().push(OutChannel { outlet, metrics });
         }

@@ -12,7 +12,7 @@ fn the_flights_pipeline_spread_over_four_sidecars_makes_the_rows_that_duckdb_say
     let spread = text.replacen("spec:\n", "spec:\n  placement: {spread: true}\n", 1);
     assert_ne!(text, spread);
     std::fs::write(&manifest, spread).expect("the manifest is written");
-    let cluster = Cluster::start(&Options::default(), &workspace::root()).expect("a cluster");
+    let cluster = Cluster::start(&Options::default(), workspace::root()).expect("a cluster");
     cluster.apply(&manifest).expect("the manifest is taken");
     cluster.wait_phase("late-flights", "finished").expect("the job ends");
     let data = workspace::root().join("examples").join("flights").join("data");

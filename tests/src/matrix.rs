@@ -212,19 +212,25 @@ impl Matrix {
     /// Waits for the moment and does it; whether the moment came.
     fn strike(&mut self, cell: &Cell, name: &str) -> Result<bool> {
         let began = now();
+        let mut seen = None;
         loop {
-            let status = self.cluster.status(name);
-            let stopped = self.stopped()?;
+            let stopped = !self.stopped()?.is_empty();
+            if !stopped {
+                // Not while a process stands still: an answer may take long then, and what was placed is known from before.
+                seen = self.cluster.status(name).ok().or(seen);
+            }
+            let epoch = seen.as_ref().and_then(|s: &Value| s["epoch"].as_u64());
             let come = match cell.phase.point {
-                Some(_) => !stopped.is_empty(),
-                None => status.as_ref().is_ok_and(|s| s["epoch"].as_u64() >= Some(1 + cell.seed % 2)),
+                Some(_) => stopped,
+                None => epoch >= Some(1 + cell.seed % 2),
             };
             if come {
-                let victim = self.victim(cell.role, status.as_ref().ok())?;
+                let victim = self.victim(cell.role, seen.as_ref())?;
                 self.hit(cell.fault, victim)?;
                 return Ok(true);
             }
-            if status.is_ok_and(|s| s["phase"] == "finished") || began.elapsed() > MOMENT_WITHIN {
+            let over = seen.as_ref().is_some_and(|s| s["phase"] == "finished");
+            if over || began.elapsed() > MOMENT_WITHIN {
                 return Ok(false);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -261,7 +267,7 @@ impl Matrix {
         }
     }
 
-    /// Which process has the role now. While a router is stopped nobody may answer; what was placed is known from before.
+    /// Which process has the role now.
     fn victim(&self, role: Role, status: Option<&Value>) -> Result<Victim> {
         match role {
             Role::Leader | Role::Follower => {

@@ -14,6 +14,7 @@ mod page;
 mod pipelines;
 mod probes;
 mod problem;
+mod routers;
 pub mod views;
 
 use axum::extract::{DefaultBodyLimit, Request};
@@ -69,6 +70,7 @@ fn described() -> (axum::Router<Control>, utoipa::openapi::OpenApi) {
         .merge(pipelines::routes())
         .merge(actions::routes())
         .merge(cluster::routes())
+        .merge(routers::routes())
         .merge(probes::routes())
         .split_for_parts()
 }

@@ -10,6 +10,7 @@ use crate::rest::PROBLEM_JSON;
 fn changes() -> Vec<(String, String, &'static str)> {
     let body = |path: &str| match path.rsplit('/').next() {
         Some("rollback") => r#"{"version": 1}"#,
+        Some("routers") => r#"{"id": 9, "address": "127.0.0.1:9"}"#,
         Some("one") | Some("plan") => r#"{"manifest": "good"}"#,
         _ => "",
     };
@@ -27,7 +28,7 @@ fn assert_problem(status: StatusCode, headers: &HeaderMap, document: &Value, cod
 #[tokio::test]
 async fn nobody_gets_in_without_a_token_and_a_viewer_changes_nothing() {
     let rest = Rest::new().await;
-    assert_eq!(changes().len(), 7);
+    assert_eq!(changes().len(), 9);
     for (method, path, body) in changes() {
         let wrong = ("authorization", "Bearer wrong");
         for headers in [&[JSON][..], &[JSON, wrong]] {
@@ -58,11 +59,12 @@ async fn a_stale_version_changes_nothing() {
     let before = rest.versions().await;
     for (method, path, body) in changes().into_iter().filter(|(_, path, _)| path != "/v1/plan") {
         let stale = ("if-match", "\"99\"");
-        let (status, headers, problem) = rest.ask_all(&method, &path, &[JSON, OPERATOR, stale], body).await;
+        let (status, headers, problem) = rest.ask_all(&method, &path, &[JSON, ADMIN, stale], body).await;
         assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{method} {path}");
-        assert_problem(status, &headers, &problem, "stale-plan");
+        let code = if path.starts_with("/v1/cluster") { "stale-cluster" } else { "stale-plan" };
+        assert_problem(status, &headers, &problem, code);
         for wrong in ["", "\"x\"", "W/\"1\"", "\"1\", \"2\"", "*", "\"12345678901234567\""] {
-            let headers = [JSON, OPERATOR, ("if-match", wrong)];
+            let headers = [JSON, ADMIN, ("if-match", wrong)];
             let (status, problem) = rest.ask(&method, &path, &headers, body).await;
             assert_eq!(
                 (status, &problem["code"]),
@@ -101,13 +103,14 @@ async fn the_etag_goes_along_with_the_version() {
 async fn validating_changes_nothing() {
     let rest = Rest::new().await;
     let before = rest.versions().await;
-    for (method, path, body) in changes().into_iter().filter(|(m, path, _)| path != "/v1/plan" && m != "PUT")
+    for (method, path, body) in
+        changes().into_iter().filter(|(m, path, _)| path != "/v1/plan" && m != "PUT" && !path.ends_with("/1"))
     {
         let query = format!("{path}?validate_only=true");
-        let (status, _) = rest.ask(&method, &query, &[JSON, OPERATOR], body).await;
+        let (status, _) = rest.ask(&method, &query, &[JSON, ADMIN], body).await;
         assert!(status.is_success(), "{method} {path}: {status}");
         let wrong = format!("{path}?validate_only=maybe");
-        assert_eq!(rest.ask(&method, &wrong, &[JSON, OPERATOR], body).await.1["code"], "query-invalid");
+        assert_eq!(rest.ask(&method, &wrong, &[JSON, ADMIN], body).await.1["code"], "query-invalid");
     }
     assert_eq!(rest.versions().await, before);
 }
@@ -223,6 +226,28 @@ async fn lists_come_in_pages() {
     assert_eq!((page["items"].as_array().unwrap().len(), page.get("nextPageToken")), (3, None));
     let (_, page) = rest.ask("GET", "/v1/sources", &[VIEWER], "").await;
     assert_eq!(page["items"][0]["usedBy"], serde_json::json!(["a/one", "a/two"]));
+}
+
+#[tokio::test]
+async fn routers_come_and_go_on_an_admins_word() {
+    let rest = Rest::new().await;
+    let (_, headers, _) = rest.ask_all("GET", "/v1/cluster", &[VIEWER], "").await;
+    let current = ("if-match", headers["etag"].to_str().unwrap());
+    let body = r#"{"id": 9, "address": "127.0.0.1:9"}"#;
+    let cases = [
+        ("POST", "/v1/cluster/routers", OPERATOR, body, 403, "permission-denied"),
+        ("DELETE", "/v1/cluster/routers/1", OPERATOR, "", 403, "permission-denied"),
+        ("POST", "/v1/cluster/routers", ADMIN, body, 409, "router-not-reached"),
+        ("POST", "/v1/cluster/routers", ADMIN, r#"{"id": 9, "address": "nowhere"}"#, 400, "body-invalid"),
+        ("DELETE", "/v1/cluster/routers/1", ADMIN, "", 409, "last-router"),
+        ("DELETE", "/v1/cluster/routers/9", ADMIN, "", 404, "unknown-member"),
+        ("DELETE", "/v1/cluster/routers/x", ADMIN, "", 400, "path-invalid"),
+    ];
+    for (method, path, who, body, expected, code) in cases {
+        let (status, headers, problem) = rest.ask_all(method, path, &[JSON, who, current], body).await;
+        assert_eq!(status.as_u16(), expected, "{method} {path}: {problem}");
+        assert_problem(status, &headers, &problem, code);
+    }
 }
 
 #[tokio::test]

@@ -21,10 +21,20 @@ use super::views::MAX_NUMBER;
 #[into_params(parameter_in = Path)]
 pub(super) struct PipelinePath {
     /// Namespace of the pipeline.
-    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", min_length = 1, max_length = 63)]
+    #[param(
+        example = "default",
+        pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        min_length = 1,
+        max_length = 63
+    )]
     namespace: String,
     /// Name of the pipeline.
-    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", min_length = 1, max_length = 63)]
+    #[param(
+        example = "orders",
+        pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        min_length = 1,
+        max_length = 63
+    )]
     name: String,
 }
 

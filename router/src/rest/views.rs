@@ -166,6 +166,9 @@ pub struct DryRun {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanBody {
     /// YAML documents.
+    #[schema(
+        example = "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {name: orders}\nspec:\n  mode: job\n  source: {name: in, file: {path: orders.csv, format: csv}, schema: {id: int64}}\n  sink: {name: out, file: {path: out, format: ndjson}}\n"
+    )]
     pub manifest: String,
 }
 
@@ -174,6 +177,9 @@ pub struct PlanBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyBody {
     /// YAML documents: the pipeline and the objects that it names. Other pipelines among them are left alone.
+    #[schema(
+        example = "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {name: orders}\nspec:\n  mode: job\n  source: {name: in, file: {path: orders.csv, format: csv}, schema: {id: int64}}\n  sink: {name: out, file: {path: out, format: ndjson}}\n"
+    )]
     pub manifest: String,
     /// Goes on although state would be lost.
     #[serde(default)]
@@ -188,7 +194,7 @@ pub struct ApplyBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackBody {
     /// Version of the plan, as `history` shows it.
-    #[schema(minimum = 1, maximum = 9007199254740991u64)]
+    #[schema(minimum = 1, maximum = 9007199254740991u64, example = 1)]
     #[serde(deserialize_with = "whole")]
     pub version: u64,
     /// Goes on although state would be lost.

@@ -289,3 +289,49 @@ async fn without_tokens_pages_of_other_sites_change_nothing() {
         assert_eq!(answer.status().as_u16(), expected, "{origin:?}");
     }
 }
+
+/// A connection on which requests with bodies follow each other, each refused before its body is looked at.
+#[tokio::test]
+async fn a_refusal_leaves_the_connection_as_it_should_be() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let rest = Rest::new().await;
+    let address = "127.0.0.1:0".parse().unwrap();
+    let exposure = conveyor_net::Exposure {
+        what: "the test",
+        address,
+        callers: conveyor_net::Callers::Rest,
+        tokens: true,
+        insecure: false,
+    };
+    let listener = conveyor_net::Listener::bind(&exposure, None).await.unwrap();
+    let address = listener.local_address().unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let server = tokio::spawn(conveyor_net::serve_http(listener, rest.routes.clone(), stop.clone()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut answer = vec![0; 64 << 10];
+    for _ in 0..3 {
+        let head = "POST /v1/plan HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 20000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[b' '; 20000]).await.unwrap();
+        let length = stream.read(&mut answer).await.unwrap();
+        let said = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(said.starts_with("HTTP/1.1 401") && !said.contains("connection: close"), "{said}");
+    }
+    // What is too long to be read out ends the connection, and says so.
+    let head = format!("POST /v1/plan HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 2 * MAX_REST_BODY);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut from, mut to) = stream.split();
+    let piece = vec![b' '; 2 * MAX_REST_BODY];
+    let sending = async {
+        to.write_all(&piece).await.ok();
+        std::future::pending::<()>().await
+    };
+    let length = tokio::select! {
+        length = from.read(&mut answer) => length.unwrap(),
+        () = sending => unreachable!("it waits for ever"),
+    };
+    let said = String::from_utf8_lossy(&answer[..length]).into_owned();
+    assert!(said.starts_with("HTTP/1.1 401") && said.contains("connection: close"), "{said}");
+    stop.cancel();
+    server.await.unwrap();
+}

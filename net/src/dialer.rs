@@ -35,6 +35,22 @@ pub enum Traffic {
     Data,
 }
 
+/// What is spoken over TLS: both sides agree on it in the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Protocol::Http1 => b"http/1.1",
+            Protocol::Http2 => b"h2",
+        }
+    }
+}
+
 /// Makes channels to other processes. Cheap to clone.
 #[derive(Clone)]
 pub struct Dialer {
@@ -74,12 +90,12 @@ impl Dialer {
         })
     }
 
-    /// One connection, for other protocols than gRPC.
+    /// One connection, for HTTP/1.1.
     ///
     /// # Errors
     /// As [`Self::connect`].
     pub async fn dial(&self, address: &str, expect: &Expect) -> Result<Connection> {
-        self.dial_uri(&uri(address)?, expect).await
+        self.dial_uri(&uri(address)?, expect, Protocol::Http1).await
     }
 
     fn connector(
@@ -89,13 +105,13 @@ impl Dialer {
         let dialer = self.clone();
         service_fn(move |uri: Uri| {
             let (dialer, expect) = (dialer.clone(), expect.clone());
-            async move { dialer.dial_uri(&uri, &expect).await.map(TokioIo::new) }
+            async move { dialer.dial_uri(&uri, &expect, Protocol::Http2).await.map(TokioIo::new) }
         })
     }
 
-    async fn dial_uri(&self, uri: &Uri, expect: &Expect) -> Result<Connection> {
+    async fn dial_uri(&self, uri: &Uri, expect: &Expect, protocol: Protocol) -> Result<Connection> {
         let (host, port) = parts(uri)?;
-        match timeout(CONNECT_TIMEOUT, self.open(host, port, expect)).await {
+        match timeout(CONNECT_TIMEOUT, self.open(host, port, expect, protocol)).await {
             Ok(done) => done,
             Err(_) => Err(Error::new(
                 Kind::Unavailable,
@@ -105,7 +121,7 @@ impl Dialer {
         }
     }
 
-    async fn open(&self, host: &str, port: u16, expect: &Expect) -> Result<Connection> {
+    async fn open(&self, host: &str, port: u16, expect: &Expect, protocol: Protocol) -> Result<Connection> {
         let unreachable = |e: std::io::Error| {
             Error::new(Kind::Unavailable, "peer-unreachable", format!("{host}:{port} cannot be reached"))
                 .because(e)
@@ -114,7 +130,7 @@ impl Dialer {
         stream.set_nodelay().map_err(unreachable)?;
         match &self.tls {
             None => Ok(Connection::plain(stream, address, None)),
-            Some(tls) => shake(tls, host, stream, address, expect).await,
+            Some(tls) => shake(tls, host, stream, address, expect, protocol).await,
         }
     }
 }
@@ -126,10 +142,12 @@ async fn shake(
     stream: Wire,
     address: SocketAddr,
     expect: &Expect,
+    protocol: Protocol,
 ) -> Result<Connection> {
     let server = ServerName::try_from(host.to_owned())
         .map_err(|e| Error::bad_input("peer-address", format!("`{host}` is no host name")).because(e))?;
-    let stream = TlsConnector::from(tls.client()).connect(server, stream).await.map_err(|e| {
+    let stream = TlsConnector::from(tls.client())
+        .with_alpn(vec![protocol.alpn().to_vec()]).connect(server, stream).await.map_err(|e| {
         Error::new(Kind::Unavailable, "peer-tls", format!("no TLS with {host} ({address})")).because(e).help(
             "check that both sides have certificates of the same authority, that they hold today and name the host",
         )

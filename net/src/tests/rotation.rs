@@ -34,9 +34,9 @@ async fn new_connections_take_the_new_certificate_and_old_ones_go_on() {
     assert_eq!(shown().await.unwrap(), new);
     assert_eq!(ask(&mut channel).await.unwrap(), "conveyor://sidecar/sidecar-1");
     // The sidecar has not looked yet: its old certificate is still good.
-    dialer.dial(&server.at(), &Expect::Role(Role::Router)).await.unwrap();
+    dialer.connect(&server.at(), Expect::Role(Role::Router), Traffic::Control).await.unwrap();
     assert!(sidecar.reload().unwrap());
-    dialer.dial(&server.at(), &Expect::Role(Role::Router)).await.unwrap();
+    dialer.connect(&server.at(), Expect::Role(Role::Router), Traffic::Control).await.unwrap();
 }
 
 #[tokio::test]
@@ -57,14 +57,14 @@ async fn a_new_authority_comes_by_way_of_a_file_with_both() {
         copy(name);
     }
     assert!(router.reload().unwrap());
-    dialer.dial(&server.at(), &expect).await.unwrap();
+    dialer.connect(&server.at(), expect.clone(), Traffic::Control).await.unwrap();
     for name in ["sidecar-1.crt", "sidecar-1.key"] {
         copy(name);
     }
     fs::write(folder.join("ca.crt"), new_ca).unwrap();
     assert!(router.reload().unwrap());
     assert!(sidecar.reload().unwrap());
-    dialer.dial(&server.at(), &expect).await.unwrap();
+    dialer.connect(&server.at(), expect.clone(), Traffic::Control).await.unwrap();
 }
 
 #[test]

@@ -14,10 +14,11 @@ fn is_public(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/openapi.json" | "/docs") || path.starts_with("/docs/")
 }
 
-/// Looking needs a viewer, everything else an operator.
-fn needed(method: &Method) -> Access {
+/// Looking needs a viewer, changes of pipelines an operator, changes of the cluster an admin.
+fn needed(method: &Method, path: &str) -> Access {
     match *method {
         Method::GET | Method::HEAD | Method::OPTIONS => Access::Viewer,
+        _ if path.starts_with("/v1/cluster/") => Access::Admin,
         _ => Access::Operator,
     }
 }
@@ -28,7 +29,7 @@ pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next
     if is_public(path) {
         return next.run(request).await;
     }
-    let needed = needed(request.method());
+    let needed = needed(request.method(), path);
     let header = match request.headers().get(AUTHORIZATION).map(|value| value.to_str()) {
         None => None,
         Some(Ok(text)) => Some(text),

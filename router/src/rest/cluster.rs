@@ -1,4 +1,4 @@
-//! The cluster: routers, sidecars, objects of plans, dry runs.
+//! Sidecars, objects of plans, dry runs.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +13,7 @@ use super::page::{Page, PageQuery};
 use super::problem::{Planning, Problem, Reading};
 use super::views::{DryRun, PlanBody, PlanObject};
 use crate::control::Control;
-use crate::control::types::{ClusterStatus, SidecarStatus};
+use crate::control::types::SidecarStatus;
 use crate::manifests::Selection;
 
 type Shared = State<Control>;
@@ -24,7 +24,6 @@ pub(super) fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(transforms))
         .routes(routes!(lookups))
         .routes(routes!(sinks))
-        .routes(routes!(cluster))
         .routes(routes!(sidecars))
         .routes(routes!(plan))
 }
@@ -67,13 +66,6 @@ async fn sinks(
     Asked(page): Asked<PageQuery>,
 ) -> Result<Json<Page<PlanObject>>, Problem> {
     objects(&control, Kind::Sink, &page).await
-}
-
-/// Shows the routers and who leads.
-#[utoipa::path(get, path = "/v1/cluster", tag = "cluster", operation_id = "getCluster", security(("bearer" = [])),
-    responses((status = 200, description = "The routers", body = ClusterStatus), Reading))]
-async fn cluster(State(control): Shared, _: Asked<Nothing>) -> Result<Json<ClusterStatus>, Problem> {
-    Ok(Json(control.cluster().await?))
 }
 
 /// Lists the sidecars.

@@ -14,16 +14,27 @@ use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
+use super::views::MAX_NUMBER;
 
 /// The pipeline that the path names.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct PipelinePath {
     /// Namespace of the pipeline.
-    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", min_length = 1, max_length = 63)]
+    #[param(
+        example = "default",
+        pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        min_length = 1,
+        max_length = 63
+    )]
     namespace: String,
     /// Name of the pipeline.
-    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", min_length = 1, max_length = 63)]
+    #[param(
+        example = "orders",
+        pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        min_length = 1,
+        max_length = 63
+    )]
     name: String,
 }
 
@@ -46,6 +57,33 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
             }
         }
         Ok(Self(PipelineId::new(&path.namespace, &path.name)))
+    }
+}
+
+/// The router that the path names.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct RouterPath {
+    /// Id of the router.
+    #[param(minimum = 1, maximum = 9007199254740991u64)]
+    pub(super) id: u64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for RouterPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|e: PathRejection| Problem::bad_request("path-invalid", e.body_text()))?;
+        let plain = path.bytes().all(|b| b.is_ascii_digit());
+        match path.parse() {
+            Ok(id) if plain && (1..=MAX_NUMBER).contains(&id) => Ok(Self { id }),
+            _ => Err(Problem::bad_request(
+                "path-invalid",
+                format!("`{}` is no router's id", path.escape_debug()),
+            )),
+        }
     }
 }
 

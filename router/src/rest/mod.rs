@@ -1,6 +1,6 @@
 //! The REST API: what can be seen and changed, with an OpenAPI document made from the same code.
 //!
-//! Every request passes, in this order: the limit of time, the guard (401, 403), the route (404, 405), parameters and body
+//! Every request passes, in this order: the keeper of its body, the limit of time, the guard (401, 403), the route (404, 405), parameters and body
 //! (400, 413, 415), and then [`Control`].
 
 mod access;
@@ -8,12 +8,14 @@ mod actions;
 mod cluster;
 mod convert;
 mod extract;
+mod leftover;
 mod measures;
 mod objects;
 mod page;
 mod pipelines;
 mod probes;
 mod problem;
+mod routers;
 pub mod views;
 
 use axum::extract::{DefaultBodyLimit, Request};
@@ -69,6 +71,7 @@ fn described() -> (axum::Router<Control>, utoipa::openapi::OpenApi) {
         .merge(pipelines::routes())
         .merge(actions::routes())
         .merge(cluster::routes())
+        .merge(routers::routes())
         .merge(probes::routes())
         .split_for_parts()
 }
@@ -89,6 +92,7 @@ pub fn router(control: Control, guard: Guard) -> axum::Router {
         .layer(DefaultBodyLimit::max(MAX_REST_BODY))
         .layer(from_fn_with_state(guard, access::check))
         .layer(from_fn(in_time))
+        .layer(from_fn(leftover::clear))
 }
 
 async fn nothing_here(uri: Uri) -> Problem {

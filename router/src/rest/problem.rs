@@ -91,6 +91,8 @@ const BY_CODE: &[(&str, StatusCode)] = &[
     ("still-draining", StatusCode::CONFLICT),
     ("busy-pipeline", StatusCode::CONFLICT),
     ("state-would-be-lost", StatusCode::CONFLICT),
+    ("unknown-member", StatusCode::NOT_FOUND),
+    ("membership-refused", StatusCode::CONFLICT),
 ];
 
 impl From<Error> for Problem {
@@ -233,9 +235,9 @@ fn meaning(status: u16) -> &'static str {
         400 => "A parameter, a header or the body is malformed",
         401 => "No bearer token, or one that is not known",
         403 => "The token's role does not allow it",
-        404 => "There is no such pipeline, or no such version of its plan",
+        404 => "There is no such pipeline, version of its plan, or router",
         409 => "It cannot be done while things are as they are",
-        412 => "The plan is at another version than `If-Match` says",
+        412 => "It is at another version than `If-Match` says",
         413 => "The body is too large",
         415 => "The body is not JSON",
         422 => "The manifest, or what it names, is no good",

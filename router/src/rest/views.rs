@@ -1,7 +1,11 @@
 //! What REST shows and takes besides the types of [`crate::control`], and words of the model as schemas.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+
+/// Largest whole number that every reader of JSON takes as it is.
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// Where a pipeline stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -162,6 +166,9 @@ pub struct DryRun {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanBody {
     /// YAML documents.
+    #[schema(
+        example = "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {name: orders}\nspec:\n  mode: job\n  source: {name: in, file: {path: orders.csv, format: csv}, schema: {id: int64}}\n  sink: {name: out, file: {path: out, format: ndjson}}\n"
+    )]
     pub manifest: String,
 }
 
@@ -170,6 +177,9 @@ pub struct PlanBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyBody {
     /// YAML documents: the pipeline and the objects that it names. Other pipelines among them are left alone.
+    #[schema(
+        example = "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {name: orders}\nspec:\n  mode: job\n  source: {name: in, file: {path: orders.csv, format: csv}, schema: {id: int64}}\n  sink: {name: out, file: {path: out, format: ndjson}}\n"
+    )]
     pub manifest: String,
     /// Goes on although state would be lost.
     #[serde(default)]
@@ -184,7 +194,8 @@ pub struct ApplyBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RollbackBody {
     /// Version of the plan, as `history` shows it.
-    #[schema(minimum = 1, maximum = 9007199254740991u64)]
+    #[schema(minimum = 1, maximum = 9007199254740991u64, example = 1)]
+    #[serde(deserialize_with = "whole")]
     pub version: u64,
     /// Goes on although state would be lost.
     #[serde(default)]
@@ -264,4 +275,73 @@ pub struct RowCounters {
     pub expanded: u64,
     /// Bytes read from or written to the world outside.
     pub bytes: u64,
+}
+
+/// A router that is to take part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouterBody {
+    /// Its id, never used before.
+    #[schema(minimum = 1, maximum = 9007199254740991u64)]
+    #[serde(deserialize_with = "whole")]
+    pub id: u64,
+    /// `host:port` of its gRPC service.
+    #[schema(pattern = r"^(\[[0-9a-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}$", max_length = 260)]
+    #[serde(deserialize_with = "address")]
+    pub address: String,
+}
+
+/// A number from 1 to [`MAX_NUMBER`]. For JSON `7.0` is the same as `7`.
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    let float = || number.as_f64().filter(|f| f.fract() == 0.0 && (1.0..=MAX_NUMBER as f64).contains(f));
+    let whole = number.as_u64().or_else(|| float().map(|f| f as u64));
+    whole
+        .filter(|n| (1..=MAX_NUMBER).contains(n))
+        .ok_or_else(|| D::Error::custom(format!("not a whole number from 1 to {MAX_NUMBER}")))
+}
+
+/// `host:port` or `[address]:port`.
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let fits = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let within = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b':' || b == b'.';
+        let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        let host = match within {
+            Some(address) => (2..=45).contains(&address.len()) && address.bytes().all(hex),
+            None => (1..=253).contains(&host.len()) && host.bytes().all(name),
+        };
+        host && (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit())
+    });
+    if fits { Ok(text) } else { Err(D::Error::custom("not host:port")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(id: &str, address: &str) -> Option<RouterBody> {
+        serde_json::from_str(&format!(r#"{{"id": {id}, "address": "{address}"}}"#)).ok()
+    }
+
+    #[test]
+    fn numbers_are_whole_and_fit_everywhere() {
+        for (text, number) in [("1", 1), ("7.0", 7), ("1e3", 1000), ("9007199254740991", MAX_NUMBER)] {
+            assert_eq!(body(text, "a:1").map(|b| b.id), Some(number), "{text}");
+        }
+        for text in ["0", "-1", "1.5", "9007199254740992", "1e300", "\"1\"", "true", "null"] {
+            assert_eq!(body(text, "a:1"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_host_and_port() {
+        for text in ["a:1", "router-1.example:65535", "10.0.0.1:80", "[::1]:7070"] {
+            assert!(body("1", text).is_some(), "{text}");
+        }
+        for text in ["", "a", "a:", ":1", "a b:1", "a:123456", "a:x", "[]:1", "[::1:7070", "http://a:1"] {
+            assert!(body("1", text).is_none(), "{text}");
+        }
+    }
 }

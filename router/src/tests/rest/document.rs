@@ -8,7 +8,7 @@ pub(super) fn operations() -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().expect("paths").clone();
     let mut all = Vec::new();
     for (path, methods) in paths {
-        let filled = path.replace("{namespace}", "a").replace("{name}", "one");
+        let filled = path.replace("{namespace}", "a").replace("{name}", "one").replace("{id}", "1");
         for (method, operation) in methods.as_object().expect("methods") {
             all.push((method.to_uppercase(), filled.clone(), operation.clone()));
         }
@@ -30,6 +30,7 @@ fn everything_promised_is_described() {
     let lists = ["pipelines", "sources", "transforms", "lookups", "sinks", "cluster", "sidecars"];
     promised.extend(lists.map(|list| format!("GET /v1/{list}")));
     promised.extend(["POST /v1/plan", "GET /healthz", "GET /readyz", "GET /metrics"].map(str::to_owned));
+    promised.extend(["POST /v1/cluster/routers", "DELETE /v1/cluster/routers/1"].map(str::to_owned));
     promised.sort();
     let mut found = described.clone();
     found.sort();

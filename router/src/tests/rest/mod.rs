@@ -101,4 +101,5 @@ fn tokens(folder: &Path) -> Arc<Tokens> {
 
 const VIEWER: (&str, &str) = ("authorization", "Bearer viewer");
 const OPERATOR: (&str, &str) = ("authorization", "Bearer operator");
+const ADMIN: (&str, &str) = ("authorization", "Bearer admin");
 const JSON: (&str, &str) = ("content-type", "application/json");

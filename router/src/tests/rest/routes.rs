@@ -10,6 +10,7 @@ use crate::rest::PROBLEM_JSON;
 fn changes() -> Vec<(String, String, &'static str)> {
     let body = |path: &str| match path.rsplit('/').next() {
         Some("rollback") => r#"{"version": 1}"#,
+        Some("routers") => r#"{"id": 9, "address": "127.0.0.1:9"}"#,
         Some("one") | Some("plan") => r#"{"manifest": "good"}"#,
         _ => "",
     };
@@ -27,7 +28,7 @@ fn assert_problem(status: StatusCode, headers: &HeaderMap, document: &Value, cod
 #[tokio::test]
 async fn nobody_gets_in_without_a_token_and_a_viewer_changes_nothing() {
     let rest = Rest::new().await;
-    assert_eq!(changes().len(), 7);
+    assert_eq!(changes().len(), 9);
     for (method, path, body) in changes() {
         let wrong = ("authorization", "Bearer wrong");
         for headers in [&[JSON][..], &[JSON, wrong]] {
@@ -58,11 +59,12 @@ async fn a_stale_version_changes_nothing() {
     let before = rest.versions().await;
     for (method, path, body) in changes().into_iter().filter(|(_, path, _)| path != "/v1/plan") {
         let stale = ("if-match", "\"99\"");
-        let (status, headers, problem) = rest.ask_all(&method, &path, &[JSON, OPERATOR, stale], body).await;
+        let (status, headers, problem) = rest.ask_all(&method, &path, &[JSON, ADMIN, stale], body).await;
         assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{method} {path}");
-        assert_problem(status, &headers, &problem, "stale-plan");
+        let code = if path.starts_with("/v1/cluster") { "stale-cluster" } else { "stale-plan" };
+        assert_problem(status, &headers, &problem, code);
         for wrong in ["", "\"x\"", "W/\"1\"", "\"1\", \"2\"", "*", "\"12345678901234567\""] {
-            let headers = [JSON, OPERATOR, ("if-match", wrong)];
+            let headers = [JSON, ADMIN, ("if-match", wrong)];
             let (status, problem) = rest.ask(&method, &path, &headers, body).await;
             assert_eq!(
                 (status, &problem["code"]),
@@ -101,13 +103,14 @@ async fn the_etag_goes_along_with_the_version() {
 async fn validating_changes_nothing() {
     let rest = Rest::new().await;
     let before = rest.versions().await;
-    for (method, path, body) in changes().into_iter().filter(|(m, path, _)| path != "/v1/plan" && m != "PUT")
+    for (method, path, body) in
+        changes().into_iter().filter(|(m, path, _)| path != "/v1/plan" && m != "PUT" && !path.ends_with("/1"))
     {
         let query = format!("{path}?validate_only=true");
-        let (status, _) = rest.ask(&method, &query, &[JSON, OPERATOR], body).await;
+        let (status, _) = rest.ask(&method, &query, &[JSON, ADMIN], body).await;
         assert!(status.is_success(), "{method} {path}: {status}");
         let wrong = format!("{path}?validate_only=maybe");
-        assert_eq!(rest.ask(&method, &wrong, &[JSON, OPERATOR], body).await.1["code"], "query-invalid");
+        assert_eq!(rest.ask(&method, &wrong, &[JSON, ADMIN], body).await.1["code"], "query-invalid");
     }
     assert_eq!(rest.versions().await, before);
 }
@@ -226,6 +229,28 @@ async fn lists_come_in_pages() {
 }
 
 #[tokio::test]
+async fn routers_come_and_go_on_an_admins_word() {
+    let rest = Rest::new().await;
+    let (_, headers, _) = rest.ask_all("GET", "/v1/cluster", &[VIEWER], "").await;
+    let current = ("if-match", headers["etag"].to_str().unwrap());
+    let body = r#"{"id": 9, "address": "127.0.0.1:9"}"#;
+    let cases = [
+        ("POST", "/v1/cluster/routers", OPERATOR, body, 403, "permission-denied"),
+        ("DELETE", "/v1/cluster/routers/1", OPERATOR, "", 403, "permission-denied"),
+        ("POST", "/v1/cluster/routers", ADMIN, body, 409, "router-not-reached"),
+        ("POST", "/v1/cluster/routers", ADMIN, r#"{"id": 9, "address": "nowhere"}"#, 400, "body-invalid"),
+        ("DELETE", "/v1/cluster/routers/1", ADMIN, "", 409, "last-router"),
+        ("DELETE", "/v1/cluster/routers/9", ADMIN, "", 404, "unknown-member"),
+        ("DELETE", "/v1/cluster/routers/x", ADMIN, "", 400, "path-invalid"),
+    ];
+    for (method, path, who, body, expected, code) in cases {
+        let (status, headers, problem) = rest.ask_all(method, path, &[JSON, who, current], body).await;
+        assert_eq!(status.as_u16(), expected, "{method} {path}: {problem}");
+        assert_problem(status, &headers, &problem, code);
+    }
+}
+
+#[tokio::test]
 async fn what_is_counted_is_shown() {
     let rest = Rest::new().await;
     let (_, headers, text) = rest.ask_all("GET", "/metrics", &[VIEWER], "").await;
@@ -263,4 +288,50 @@ async fn without_tokens_pages_of_other_sites_change_nothing() {
         let answer = routes.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status().as_u16(), expected, "{origin:?}");
     }
+}
+
+/// A connection on which requests with bodies follow each other, each refused before its body is looked at.
+#[tokio::test]
+async fn a_refusal_leaves_the_connection_as_it_should_be() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let rest = Rest::new().await;
+    let address = "127.0.0.1:0".parse().unwrap();
+    let exposure = conveyor_net::Exposure {
+        what: "the test",
+        address,
+        callers: conveyor_net::Callers::Rest,
+        tokens: true,
+        insecure: false,
+    };
+    let listener = conveyor_net::Listener::bind(&exposure, None).await.unwrap();
+    let address = listener.local_address().unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let server = tokio::spawn(conveyor_net::serve_http(listener, rest.routes.clone(), stop.clone()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut answer = vec![0; 64 << 10];
+    for _ in 0..3 {
+        let head = "POST /v1/plan HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 20000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[b' '; 20000]).await.unwrap();
+        let length = stream.read(&mut answer).await.unwrap();
+        let said = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(said.starts_with("HTTP/1.1 401") && !said.contains("connection: close"), "{said}");
+    }
+    // What is too long to be read out ends the connection, and says so.
+    let head = format!("POST /v1/plan HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 2 * MAX_REST_BODY);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut from, mut to) = stream.split();
+    let piece = vec![b' '; 2 * MAX_REST_BODY];
+    let sending = async {
+        to.write_all(&piece).await.ok();
+        std::future::pending::<()>().await
+    };
+    let length = tokio::select! {
+        length = from.read(&mut answer) => length.unwrap(),
+        () = sending => unreachable!("it waits for ever"),
+    };
+    let said = String::from_utf8_lossy(&answer[..length]).into_owned();
+    assert!(said.starts_with("HTTP/1.1 401") && said.contains("connection: close"), "{said}");
+    stop.cancel();
+    server.await.unwrap();
 }

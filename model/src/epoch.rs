@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::TaskAck;
-use crate::{Epoch, TaskId};
+use crate::{Epoch, TaskId, planted};
 
 /// Failures in a row after which a pipeline is degraded.
 pub const DEGRADED_AFTER: u32 = 5;
@@ -132,7 +132,8 @@ impl Coordinator {
             return Vec::new();
         }
         acks.insert(ack.task, ack);
-        if acks.len() < self.tasks.len() {
+        let enough = self.tasks.len() - usize::from(planted("commit-before-all-acks"));
+        if acks.len() < enough {
             return Vec::new();
         }
         let acks = std::mem::take(acks).into_values().collect();

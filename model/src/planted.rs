@@ -8,20 +8,21 @@ static ON: std::sync::OnceLock<&'static str> = std::sync::OnceLock::new();
 pub const BUGS: &[(&str, &str)] = &[
     ("commit-before-all-acks", "an epoch commits when all tasks but one have acknowledged it"),
     ("epoch-number-reused", "an epoch that was given up gives its number back"),
-    ("commit-unfenced", "a commit is applied whatever incarnation it is of"),
-    ("ledger-unfenced", "the target takes an epoch whatever incarnation brings it"),
+    ("ledger-unfenced", "the target's ledger counts for the incarnation that wrote it only"),
     ("ledger-unread", "the target applies an epoch again that its ledger names"),
-    ("credit-deltas", "what a receiver grants is added to what it granted before"),
+    (
+        "credit-deltas",
+        "what a receiver grants is added to what it granted before, and nothing else bounds the sender",
+    ),
     ("log-unsynced", "entries are answered for before they are fsynced"),
-    ("vote-unsynced", "a vote is given before it is fsynced"),
     ("snapshot-unsynced", "a snapshot gets its name before its bytes are fsynced"),
     ("dead-letters-unacked", "an epoch commits without its dead letters"),
-    ("publish-before-commit", "an epoch is published when it is staged, not when it is committed"),
+    ("publish-before-commit", "an epoch is published when its manifest is written, and then committed"),
     ("positions-after-barrier", "a source notes its positions after the barrier instead of before"),
     ("resent-twice", "a frame that comes again after a reconnect is taken again"),
     ("abort-forgets", "what a task has staged for an epoch is forgotten when the epoch is given up"),
     ("barrier-unaligned", "a task goes on with a channel that has brought its barrier"),
-    ("adopt-stale", "a new leader commits the pending epoch from reports of an older incarnation"),
+    ("ack-before-state", "a task acknowledges before its state has arrived in the store"),
 ];
 
 /// Switches one bug on for this process.

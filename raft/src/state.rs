@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use conveyor_model::epoch::DEGRADED_AFTER;
 use conveyor_model::log::{Command, Committed, Outcome, Phase, PipelineState, Refusal, What};
 use conveyor_model::manifest::ManifestRef;
-use conveyor_model::{Epoch, Incarnation, PipelineId, Watermark};
+use conveyor_model::{Epoch, Incarnation, PipelineId, Watermark, planted};
 
 use crate::history;
 
@@ -194,6 +194,9 @@ impl ClusterState {
         let state = self.current(pipeline, incarnation)?;
         if state.pending == Some(epoch) {
             state.pending = None;
+            if planted("epoch-number-reused") {
+                state.next_epoch = epoch.0;
+            }
             state.fail_streak += 1;
             if state.fail_streak > DEGRADED_AFTER && state.phase == Phase::Running {
                 let reason = format!("{} epochs in a row have failed", state.fail_streak);

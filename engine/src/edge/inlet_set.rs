@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use conveyor_model::edge::Inlet;
-use conveyor_model::{Batch, Epoch, Error, Frame, Result, Watermark};
+use conveyor_model::{Batch, Epoch, Error, Frame, Result, Watermark, planted};
 use futures::stream::{BoxStream, StreamExt, unfold};
 
 /// What arrives at a task.
@@ -103,7 +103,7 @@ impl InletSet {
         let n = self.channels.len();
         for at in (self.next..n).chain(0..self.next) {
             let channel = &mut self.channels[at];
-            if channel.held || channel.ended {
+            if (channel.held && !planted("barrier-unaligned")) || channel.ended {
                 continue;
             }
             match channel.frames.poll_next_unpin(context) {

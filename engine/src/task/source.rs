@@ -8,7 +8,7 @@ use conveyor_model::dead_letter::RowError;
 use conveyor_model::plan::{Late, Retry};
 use conveyor_model::progress::{Progress, Report};
 use conveyor_model::source::{Read, Source, SourceRows};
-use conveyor_model::{Batch, Epoch, Error, Positions, Result, RowCounters};
+use conveyor_model::{Batch, Epoch, Error, Positions, Result, RowCounters, planted};
 
 use super::worker::Worker;
 use crate::event_time::{EventTimes, times};
@@ -81,13 +81,18 @@ impl SourceTask {
             }
         }
         let Some(epoch) = self.worker.wanted_epoch(progress) else { return Ok(()) };
+        let ahead = if planted("positions-after-barrier") { Some(self.source.read().await?) } else { None };
         let mut positions = self.source.positions();
         if let Some(events) = &self.events {
             events.fill(&mut positions);
         }
         pass(failpoints::INJECTED)?;
         self.positions.push_back((epoch, positions.clone()));
-        self.worker.barrier(epoch, positions).await
+        self.worker.barrier(epoch, positions).await?;
+        match ahead {
+            Some(read) => self.take(read).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells upstream what is committed.

@@ -10,7 +10,9 @@ use conveyor_epoch::Backoff;
 use conveyor_model::manifest::TaskAck;
 use conveyor_model::plan::Retry;
 use conveyor_model::progress::{Progress, Report};
-use conveyor_model::{Batch, Epoch, Error, Frame, Kind, Positions, Result, RowCounters, TaskId, Watermark};
+use conveyor_model::{
+    Batch, Epoch, Error, Frame, Kind, Positions, Result, RowCounters, TaskId, Watermark, planted,
+};
 use tokio::sync::watch;
 
 use super::Shared;
@@ -95,7 +97,12 @@ impl Worker {
 
     /// Forgets what is committed.
     pub(crate) fn forget(&mut self, progress: &Progress) {
-        let freed = self.shares.forget(progress.committed);
+        let known = if planted("abort-forgets") {
+            progress.committed.max(progress.aborted)
+        } else {
+            progress.committed
+        };
+        let freed = self.shares.forget(known);
         if freed > 0 {
             self.shared.uncommitted.fetch_sub(freed, Relaxed);
         }
@@ -243,8 +250,8 @@ impl Worker {
     pub(crate) async fn barrier(&mut self, epoch: Epoch, positions: Positions) -> Result<()> {
         self.passed = epoch;
         pass(failpoints::BARRIER)?;
-        // Not marked as seen: the task's own loop has to look at it too.
-        let progress = self.progress.borrow().clone();
+        // Not marked as seen, hence the clone: the task's own loop has to look at it too.
+        let progress = word_of(self.progress.clone(), epoch).await;
         self.forget(&progress);
         self.flush().await?;
         let snapshots = self.chain.snapshot()?;
@@ -266,7 +273,7 @@ impl Worker {
             positions,
             state: BTreeMap::new(),
             staged: share.staged,
-            dead_letters: share.dead_letters,
+            dead_letters: if planted("dead-letters-unacked") { Vec::new() } else { share.dead_letters },
             counters: share.counters,
             watermark,
             finished: self.ended,
@@ -279,7 +286,7 @@ impl Worker {
             codes: share.codes,
             name: self.name.clone(),
         };
-        if snapshots.is_empty() {
+        if snapshots.is_empty() || planted("ack-before-state") {
             upload.acknowledge()
         } else {
             // Rows go on while the snapshot travels; the ack follows when it has arrived.
@@ -305,6 +312,18 @@ impl Worker {
             }
         }
         Ok(())
+    }
+}
+
+/// The control loop's word of an epoch. From another process a barrier may come before it, and what became of the epoch
+/// before stands in it: without it a task would acknowledge once more what is committed.
+async fn word_of(mut progress: watch::Receiver<Progress>, epoch: Epoch) -> Progress {
+    let known = |p: &Progress| p.inject.max(p.aborted).max(p.committed) >= epoch;
+    let found = progress.wait_for(known).await.map(|p| p.clone());
+    match found {
+        Ok(progress) => progress,
+        // The control loop is gone: this task is about to be cancelled.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -6,7 +6,7 @@ use conveyor_model::log::{Command, Committed, Outcome, Refusal};
 use conveyor_model::manifest::{FORMAT, Manifest, ManifestRef, NamedAck, TaskAck};
 use conveyor_model::plan::{NodeInput, NodeOutput};
 use conveyor_model::progress::Member;
-use conveyor_model::{Epoch, Result, Watermark};
+use conveyor_model::{Epoch, Result, Watermark, planted};
 
 use super::{Driver, refused, there};
 use crate::backoff::Backoff;
@@ -23,6 +23,14 @@ impl Driver {
         // At most one epoch is committed and not published, so a restart has to finish one at most.
         self.await_published().await?;
         let reference = self.write(&manifest).await?;
+        if planted("publish-before-commit") {
+            let early = Arc::new(reference.clone());
+            self.progress.send_modify(|p| (p.committed, p.manifest) = (epoch, Some(early)));
+            while self.roll.published(epoch) < epoch {
+                let report = there(self.reports.recv().await);
+                self.note(report).await?;
+            }
+        }
         let command = Command::CommitEpoch {
             pipeline: plan.pipeline.clone(),
             version: self.plan_version,

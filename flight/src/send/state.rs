@@ -7,6 +7,7 @@ use std::task::Waker;
 use conveyor_model::Clock;
 use conveyor_model::credit::MAX_WINDOW;
 use conveyor_model::edge::{ChannelSpec, Meter};
+use conveyor_model::planted;
 use conveyor_proto::v1;
 use parking_lot::Mutex;
 
@@ -122,6 +123,9 @@ impl SendState {
 
     /// Bytes that may be sent now. Whatever is granted, no more than the channel's window is in flight, or two batches.
     pub(crate) fn available(&self) -> u64 {
+        if planted("credit-deltas") {
+            return self.granted.saturating_sub(self.spent);
+        }
         let bound = self.refunded + self.limit.max(2 * self.largest);
         self.granted.min(bound).saturating_sub(self.spent)
     }
@@ -157,7 +161,11 @@ impl SendState {
             return Err(Failure::protocol("the receiver grants more than any window"));
         }
         self.refunded = self.refunded.max(credit.refunded);
-        self.granted = self.granted.max(credit.granted);
+        self.granted = if planted("credit-deltas") {
+            self.granted.saturating_add(credit.granted)
+        } else {
+            self.granted.max(credit.granted)
+        };
         while self.first < credit.received_next {
             self.frames.pop_front();
             self.first += 1;

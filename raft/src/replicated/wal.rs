@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use conveyor_model::Result;
+use conveyor_model::{Result, planted};
 use conveyor_proto::{encode, v1};
 
 use super::types::{LogId, Vote, log_id_to_wire, vote_to_wire};
@@ -185,7 +185,7 @@ impl Wal {
         self.put(&bytes)?;
         self.reached = reached;
         fail::fail_point!("raft-after-wal-write");
-        if durable {
+        if durable && !planted("log-unsynced") {
             self.sync()?;
             fail::fail_point!("raft-after-wal-sync");
             // Not fsynced: it turns later damage of the group into an error where it would have looked like a torn tail.

@@ -37,6 +37,11 @@ pub fn die_within(dir: &Path, within: u64) {
     simulated(dir).plan(simulation::below(within.max(1)), Fault::Crash);
 }
 
+/// A planned death that has not come will not.
+pub fn calm(dir: &Path) {
+    simulated(dir).calm();
+}
+
 /// Whether a planned death has come.
 pub fn has_died(dir: &Path) -> bool {
     simulated(dir).crashed()

@@ -7,9 +7,9 @@ use conveyor_model::{Error, Kind, Result};
 use conveyor_net::{Dialer, Expect, Role, Tls};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, IF_MATCH};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -172,7 +172,8 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>> {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}://{endpoint}{path}", if self.dialer.is_tls() { "https" } else { "http" }))
+            .uri(path)
+            .header(HOST, endpoint)
             .header(ACCEPT, "application/json, application/problem+json");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -201,9 +202,7 @@ async fn ask(
         Error::new(Kind::Unavailable, "router-broke-off", "the connection to the router broke").because(e)
     };
     let (mut sender, driver) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(connection))
-            .await
-            .map_err(broken)?;
+        hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.map_err(broken)?;
     let driving = tokio::spawn(driver);
     let answer = sender.send_request(request).await.map_err(broken)?;
     let status = answer.status();

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cluster;
 mod router;
 mod security;
 mod sidecar;
@@ -10,6 +11,10 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub use self::cluster::{
+    ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, OnePipelineArgs, RollbackArgs,
+    TopArgs,
+};
 pub use self::router::RouterArgs;
 pub use self::security::TlsArgs;
 pub use self::sidecar::SidecarArgs;
@@ -41,23 +46,6 @@ pub struct Global {
     /// No colours; the environment variable NO_COLOR does the same.
     #[arg(long, global = true)]
     pub no_color: bool,
-}
-
-/// Which cluster is meant.
-#[derive(Debug, Clone, Default, ClapArgs)]
-pub struct ClusterArgs {
-    /// A context of the cluster, as `context set` made it; the current one by default.
-    #[arg(long, env = "CONVEYOR_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
-    /// `https://host:port` of routers, some or all, separated by commas; instead of a context.
-    #[arg(long, env = "CONVEYOR_ENDPOINT", value_name = "URL", value_delimiter = ',')]
-    pub endpoint: Vec<String>,
-    /// Certificate of the cluster's authority, PEM.
-    #[arg(long, env = "CONVEYOR_CA", value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// File with a bearer token.
-    #[arg(long, env = "CONVEYOR_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
 }
 
 /// Where manifests come from.
@@ -223,201 +211,6 @@ pub struct GraphArgs {
     /// Language of the drawing.
     #[arg(long, value_enum, default_value_t = GraphFormat::Ascii)]
     pub format: GraphFormat,
-}
-
-/// A pipeline, `name` or `namespace/name`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct PipelineArg {
-    /// The pipeline, `name` or `namespace/name`.
-    #[arg(value_name = "PIPELINE")]
-    pub name: String,
-    /// Its namespace, where the name says none.
-    #[arg(short, long, default_value = NAMESPACE, value_name = "NAME")]
-    pub namespace: String,
-}
-
-impl PipelineArg {
-    /// Which one is meant.
-    pub fn id(&self) -> conveyor_model::PipelineId {
-        match self.name.split_once('/') {
-            Some((namespace, name)) => conveyor_model::PipelineId::new(namespace, name),
-            None => conveyor_model::PipelineId::new(&self.namespace, &self.name),
-        }
-    }
-}
-
-/// `apply`.
-#[derive(Debug, ClapArgs)]
-pub struct ApplyArgs {
-    /// A plan of `plan --out`: exactly that is applied, or it is refused if the cluster has changed since.
-    #[arg(value_name = "PLAN", conflicts_with = "files", required_unless_present = "files")]
-    pub plan: Option<PathBuf>,
-    /// Manifests.
-    #[command(flatten)]
-    pub files: OptionalFiles,
-    /// Which cluster.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Says what would change, and changes nothing.
-    #[arg(long)]
-    pub validate_only: bool,
-    /// Refused unless the pipeline has this version.
-    #[arg(long, value_name = "N")]
-    pub if_version: Option<u64>,
-    /// Goes on with a changed manifest although the named state is lost.
-    #[arg(long)]
-    pub accept_state_loss: bool,
-    /// Forgets positions and state and starts anew. What sinks have published stays.
-    #[arg(long)]
-    pub reset: bool,
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
-}
-
-/// Manifests, where they need not be given.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct OptionalFiles {
-    /// A manifest file, a folder of them, or `-` for standard input. May be repeated.
-    #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-")]
-    pub files: Vec<PathBuf>,
-    /// Only the pipeline of this name.
-    #[arg(long, value_name = "NAME", requires = "files")]
-    pub pipeline: Option<String>,
-    /// Only pipelines of this namespace; with `--pipeline`, `default` by default.
-    #[arg(short, long, value_name = "NAME", requires = "files")]
-    pub namespace: Option<String>,
-}
-
-impl OptionalFiles {
-    /// The same in the form of other verbs.
-    pub fn files(&self) -> Files {
-        Files {
-            files: self.files.clone(),
-            pipeline: self.pipeline.clone(),
-            namespace: self.namespace.clone(),
-            parallelism: None,
-        }
-    }
-}
-
-/// A verb that changes one pipeline.
-#[derive(Debug, ClapArgs)]
-pub struct ActArgs {
-    /// Which.
-    #[command(flatten)]
-    pub pipeline: PipelineArg,
-    /// Which cluster.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Says whether it could be done, and changes nothing.
-    #[arg(long)]
-    pub validate_only: bool,
-    /// Refused unless the pipeline has this version.
-    #[arg(long, value_name = "N")]
-    pub if_version: Option<u64>,
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
-}
-
-/// `rollback`.
-#[derive(Debug, ClapArgs)]
-pub struct RollbackArgs {
-    /// Which pipeline.
-    #[command(flatten)]
-    pub act: ActArgs,
-    /// The version whose plan becomes the newest; `history` shows them.
-    #[arg(long, value_name = "N")]
-    pub to: u64,
-    /// Goes on although the named state is lost.
-    #[arg(long)]
-    pub accept_state_loss: bool,
-}
-
-/// A verb that looks at one pipeline.
-#[derive(Debug, ClapArgs)]
-pub struct OnePipelineArgs {
-    /// Which.
-    #[command(flatten)]
-    pub pipeline: PipelineArg,
-    /// Which cluster.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Form of the answer.
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
-}
-
-/// `top`.
-#[derive(Debug, ClapArgs)]
-pub struct TopArgs {
-    /// Which cluster.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Time between two looks.
-    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = parse_duration)]
-    pub every: Duration,
-    /// How often to show what flows.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub count: u64,
-    /// Form of the list.
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
-}
-
-/// `cluster …`.
-#[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// Routers, sidecars, and who leads.
-    Status {
-        /// Which cluster.
-        #[command(flatten)]
-        cluster: ClusterArgs,
-        /// Form of the answer.
-        #[arg(short, long, value_enum, default_value_t = Format::Text)]
-        output: Format,
-    },
-}
-
-/// `context …`.
-#[derive(Debug, Subcommand)]
-pub enum ContextCommand {
-    /// Lists contexts; a star marks the current one.
-    Ls {
-        /// Form of the list.
-        #[arg(short, long, value_enum, default_value_t = Format::Text)]
-        output: Format,
-    },
-    /// Makes a context the current one.
-    Use {
-        /// Its name.
-        name: String,
-    },
-    /// Makes or changes a context; the first one becomes the current one.
-    Set {
-        /// Its name.
-        name: String,
-        /// How the cluster is reached.
-        #[command(flatten)]
-        cluster: ClusterArgs,
-    },
-    /// Deletes a context.
-    Delete {
-        /// Its name.
-        name: String,
-    },
-}
-
-/// `api`.
-#[derive(Debug, ClapArgs)]
-pub struct ApiArgs {
-    /// The path with its query, `/v1/pipelines`.
-    #[arg(value_name = "PATH")]
-    pub path: String,
-    /// Which cluster.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
 }
 
 /// `get`.

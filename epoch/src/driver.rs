@@ -22,9 +22,6 @@ use crate::metrics::EpochMetrics;
 use crate::start::{self, Start};
 use crate::{Components, GONE, Settings};
 
-/// How long sources may take to acknowledge the last epoch upstream.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(5);
-
 /// How long a member that lost its neighbour waits to be told why.
 const ECHO_WITHIN: Duration = Duration::from_secs(1);
 
@@ -439,27 +436,6 @@ impl Driver {
             Ok(Outcome::Done) => {}
             Ok(other) => tracing::debug!(?phase, ?other, "the phase was not taken"),
             Err(error) => tracing::warn!(?phase, %error, "the phase could not be noted"),
-        }
-    }
-
-    /// Waits until every source task has told upstream of the last epoch, within a time.
-    async fn await_sources(&mut self) -> Result<()> {
-        let last = self.newest();
-        let deadline = Instant::now() + ACKNOWLEDGE_WITHIN;
-        loop {
-            let told = |task: &TaskId| self.state.acknowledged.get(task).is_some_and(|e| *e >= last);
-            if self.state.sources.iter().all(told) {
-                return Ok(());
-            }
-            // Both are cancel-safe, as above.
-            tokio::select! {
-                biased;
-                report = self.reports.recv() => self.note(there(report)).await?,
-                () = sleep_until(deadline) => {
-                    tracing::warn!("a source did not acknowledge the last epoch in time; the next run will");
-                    return Ok(());
-                }
-            }
         }
     }
 

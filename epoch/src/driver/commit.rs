@@ -1,17 +1,22 @@
 //! The commit of an epoch: conservation, manifest, log entry; and what follows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use conveyor_model::log::{Command, Committed, Outcome, Refusal};
 use conveyor_model::manifest::{FORMAT, Manifest, ManifestRef, NamedAck, TaskAck};
 use conveyor_model::plan::{NodeInput, NodeOutput};
 use conveyor_model::progress::Member;
-use conveyor_model::{Epoch, Result, Watermark, planted};
+use conveyor_model::{Epoch, Result, TaskId, Watermark, planted};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Driver, refused, there};
 use crate::backoff::Backoff;
 use crate::conserve;
 use crate::failpoints::{self, pass};
+
+/// How long sources may take to acknowledge the last epoch upstream.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Driver {
     pub(super) async fn commit(&mut self, epoch: Epoch, acks: Vec<TaskAck>) -> Result<()> {
@@ -139,6 +144,27 @@ impl Driver {
             }
             let report = there(self.reports.recv().await);
             self.note(report).await?;
+        }
+    }
+
+    /// Waits until every source task has told upstream of the last epoch, within a time.
+    pub(super) async fn await_sources(&mut self) -> Result<()> {
+        let last = self.newest();
+        let deadline = Instant::now() + ACKNOWLEDGE_WITHIN;
+        loop {
+            let told = |task: &TaskId| self.state.acknowledged.get(task).is_some_and(|e| *e >= last);
+            if self.state.sources.iter().all(told) {
+                return Ok(());
+            }
+            // Both are cancel-safe, as above.
+            tokio::select! {
+                biased;
+                report = self.reports.recv() => self.note(there(report)).await?,
+                () = sleep_until(deadline) => {
+                    tracing::warn!("a source did not acknowledge the last epoch in time; the next run will");
+                    return Ok(());
+                }
+            }
         }
     }
 

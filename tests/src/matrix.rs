@@ -24,7 +24,7 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(15);
 /// Longer than a lease, which is 3 seconds.
 const STOPPED_FOR: Duration = Duration::from_secs(4);
 /// Time for the moment of a phase to come.
-const MOMENT_WITHIN: Duration = Duration::from_secs(10);
+const MOMENT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a process is to a pipeline, or to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod backup;
 mod cluster;
 mod router;
 mod security;
+mod settings;
 mod sidecar;
 
 use std::net::SocketAddr;
@@ -11,12 +13,14 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+pub use self::backup::BackupCommand;
 pub use self::cluster::{
-    ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, OnePipelineArgs, RollbackArgs,
+    ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, MembershipArgs, OnePipelineArgs, RollbackArgs,
     TopArgs,
 };
 pub use self::router::RouterArgs;
 pub use self::security::TlsArgs;
+pub use self::settings::SettingsFile;
 pub use self::sidecar::SidecarArgs;
 
 /// Moves records between systems: exactly once, in bounded memory, with every failing row kept.
@@ -117,6 +121,9 @@ pub enum Command {
     /// Routers and sidecars of a cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Control state of a cluster: kept elsewhere, and brought back into a new cluster.
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Named clusters: which one is meant where none is named.
     #[command(subcommand)]
     Context(ContextCommand),
@@ -139,6 +146,9 @@ pub enum Command {
 /// `run`.
 #[derive(Debug, ClapArgs)]
 pub struct RunArgs {
+    /// Settings file.
+    #[command(flatten)]
+    pub file: SettingsFile,
     /// Manifests.
     #[command(flatten)]
     pub files: Files,
@@ -146,10 +156,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub data: DataDir,
     /// Serves Prometheus metrics on this address (loopback only, unless `--insecure`).
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, env = "METRICS_ADDRESS", value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
     /// Allows `--metrics` on an address that is not loopback, without TLS and token.
-    #[arg(long)]
+    #[arg(long, env = "INSECURE")]
     pub insecure: bool,
     /// Drains a streaming pipeline once no source has had rows for this long, as Ctrl-C would.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

@@ -2,6 +2,7 @@
 
 mod api;
 mod apply;
+mod backup;
 mod certs;
 mod cluster;
 mod completion;
@@ -47,7 +48,8 @@ pub async fn execute(args: Args) -> u8 {
         Command::History(args) => remote::history(&args).await,
         Command::Rollback(args) => remote::rollback(global, &args).await,
         Command::Top(args) => top::run(&args).await,
-        Command::Cluster(command) => cluster::run(&command).await,
+        Command::Cluster(command) => cluster::run(global, &command).await,
+        Command::Backup(command) => backup::run(global, &command).await,
         Command::Context(command) => context::run(&command),
         Command::Api(args) => api::run(&args).await,
         Command::Completion { shell } => completion::run(shell),

@@ -13,7 +13,7 @@ pub mod node;
 pub mod output;
 pub mod process;
 pub mod progress;
-pub mod prometheus;
 pub mod replay;
+pub mod settings;
 pub mod signals;
 pub mod summary;

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use conveyor_cli::args::Args;
+use conveyor_cli::settings;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,7 +14,10 @@ fn main() -> ExitCode {
             usual(panic);
         }
     }));
-    let args = Args::parse();
+    let args = match settings::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(code) => return ExitCode::from(code),
+    };
     conveyor_cli::logging::init(&args.global);
     conveyor_cli::crash::arm_from_environment();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use crate::prometheus;
+use conveyor_sidecar::prometheus;
 
 /// Connections served at once; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 32;
@@ -80,7 +80,7 @@ async fn answer(
         (&Method::GET, "/metrics") => {
             let all: Vec<(String, Snapshot)> =
                 pipelines.iter().map(|(id, m)| (id.to_string(), m.snapshot())).collect();
-            match prometheus::render(all) {
+            match prometheus::render(all, &[], &[]) {
                 Ok(text) => (StatusCode::OK, prometheus::CONTENT_TYPE, text),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
             }

@@ -124,6 +124,18 @@ pub enum Command {
         /// The version that the caller saw.
         expect_version: u64,
     },
+    /// Takes a pipeline over from a backup, into a log that has never known it. Its epochs and incarnations go on
+    /// [`RESTORED_AHEAD`] numbers later: none that the lost cluster gave after the backup is given again.
+    RestorePipeline {
+        /// The pipeline.
+        pipeline: PipelineId,
+        /// What the backup knows of it.
+        state: Box<PipelineState>,
+        /// Names the backup: the same one again changes nothing.
+        backup: String,
+        /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
+        at_us: i64,
+    },
 }
 
 impl Command {
@@ -137,7 +149,8 @@ impl Command {
             | Command::AbortEpoch { pipeline, .. }
             | Command::SetPhase { pipeline, .. }
             | Command::Reset { pipeline, .. }
-            | Command::DeletePipeline { pipeline, .. } => pipeline,
+            | Command::DeletePipeline { pipeline, .. }
+            | Command::RestorePipeline { pipeline, .. } => pipeline,
         }
     }
 }
@@ -260,6 +273,9 @@ pub const HISTORY: usize = 32;
 /// Plan versions of a pipeline that are kept to go back to.
 pub const PLANS: usize = 16;
 
+/// Numbers that a restored pipeline leaves out: more than a cluster gives between a backup and its loss.
+pub const RESTORED_AHEAD: u64 = 1_000_000;
+
 /// Longest reason in the history, in bytes.
 pub const REASON: usize = 240;
 
@@ -292,6 +308,8 @@ pub enum What {
     Phase,
     /// Progress was forgotten.
     Reset,
+    /// It came from a backup, which the reason names.
+    Restore,
 }
 
 /// A version of a pipeline's plan.

@@ -14,6 +14,8 @@ pub const MAX_CONTROL_MESSAGE: usize = 16 << 20;
 pub const MAX_DATA_MESSAGE: usize = (32 << 20) + (1 << 20);
 /// Longest body of a REST request: a manifest document has 1 MiB at most, and an `apply` several of them. Bytes.
 pub const MAX_REST_BODY: usize = 4 << 20;
+/// Longest backup of a cluster's control state that is restored: some ten thousand pipelines. Bytes.
+pub const MAX_BACKUP: usize = 64 << 20;
 /// Longest list of headers of one request, as HTTP/2 counts them. Bytes.
 pub const MAX_HEADER_LIST: u32 = 16 << 10;
 /// Headers of one HTTP/1 request.

@@ -119,6 +119,13 @@ impl From<&Command> for v1::Command {
                 pipeline: Some(pipeline.into()),
                 expect_version: *expect_version,
             }),
+            Command::RestorePipeline { pipeline, state, backup, at_us } => {
+                C::RestorePipeline(v1::RestorePipeline {
+                    state: Some((pipeline, &**state).into()),
+                    backup: backup.clone(),
+                    at_us: *at_us,
+                })
+            }
         };
         Self { command: Some(command) }
     }
@@ -180,6 +187,16 @@ impl TryFrom<v1::Command> for Command {
                 pipeline: pipeline("DeletePipeline", c.pipeline)?,
                 expect_version: c.expect_version,
             },
+            C::RestorePipeline(c) => {
+                let state = c.state.ok_or_else(|| malformed("RestorePipeline", "has no state"))?;
+                let (pipeline, state) = state.try_into()?;
+                Command::RestorePipeline {
+                    pipeline,
+                    state: Box::new(state),
+                    backup: c.backup,
+                    at_us: c.at_us,
+                }
+            }
         })
     }
 }

@@ -16,6 +16,7 @@ impl From<&Change> for v1::Change {
             What::Start => v1::What::Start,
             What::Phase => v1::What::Phase,
             What::Reset => v1::What::Reset,
+            What::Restore => v1::What::Restore,
         };
         Self {
             at_us: change.at_us,
@@ -37,6 +38,7 @@ impl TryFrom<v1::Change> for Change {
             Ok(v1::What::Start) => What::Start,
             Ok(v1::What::Phase) => What::Phase,
             Ok(v1::What::Reset) => What::Reset,
+            Ok(v1::What::Restore) => What::Restore,
             Ok(v1::What::Unspecified) => return Err(malformed(WHAT, "has a change of no kind")),
             Err(_) => return Err(unknown(WHAT, &format!("has a change of the unknown kind {}", m.what))),
         };

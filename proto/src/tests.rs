@@ -96,6 +96,9 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         (pipeline(), any::<u64>())
             .prop_map(|(pipeline, expect_version)| Command::DeletePipeline { pipeline, expect_version }),
+        (pipeline(), state(), text(), any::<i64>()).prop_map(|(pipeline, state, backup, at_us)| {
+            Command::RestorePipeline { pipeline, state: Box::new(state), backup, at_us }
+        }),
     ]
 }
 
@@ -127,7 +130,7 @@ fn state() -> impl Strategy<Value = PipelineState> {
         manifest,
     });
     let change =
-        (any::<i64>(), prop::sample::select(vec![What::Plan, What::Start, What::Phase, What::Reset]))
+        (any::<i64>(), prop::sample::select(vec![What::Plan, What::Start, What::Phase, What::Reset, What::Restore]))
             .prop_flat_map(|(at_us, what)| {
                 (any::<u64>(), incarnation(), phase(), text()).prop_map(
                     move |(version, incarnation, phase, reason)| Change {
@@ -255,6 +258,20 @@ fn samples_at(at_us: i64) -> Vec<Command> {
 fn golden_bytes_are_stable() {
     golden("commands-v1.bin", &samples());
     golden("commands-v2.bin", &samples_at(1_700_000_000_000_000));
+    let state = PipelineState {
+        version: 3,
+        plan: Some(ManifestRef { key: "plans/a".into(), sha256: "aa".into() }),
+        incarnation: Incarnation(8),
+        next_epoch: 5,
+        ..PipelineState::default()
+    };
+    let restore = Command::RestorePipeline {
+        pipeline: PipelineId::new("default", "orders"),
+        state: Box::new(state),
+        backup: "backup 0011223344556677".into(),
+        at_us: 1_700_000_000_000_000,
+    };
+    golden("commands-v3.bin", &[restore]);
 }
 
 fn golden(name: &str, samples: &[Command]) {

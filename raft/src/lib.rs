@@ -10,6 +10,7 @@ mod history;
 mod record;
 mod recover;
 mod replicated;
+mod restore;
 mod sealed;
 mod segment;
 mod single;

@@ -11,7 +11,7 @@ use conveyor_model::log::{Command, Committed, Outcome, Phase, PipelineState, Ref
 use conveyor_model::manifest::ManifestRef;
 use conveyor_model::{Epoch, Incarnation, PipelineId, Watermark, planted};
 
-use crate::history;
+use crate::{history, restore};
 
 /// What the log knows: the state of every pipeline that ever was, in order.
 ///
@@ -53,6 +53,9 @@ impl ClusterState {
             }
             Command::Reset { pipeline, expect, at_us } => self.reset(pipeline, *expect, *at_us),
             Command::DeletePipeline { pipeline, expect_version } => self.delete(pipeline, *expect_version),
+            Command::RestorePipeline { pipeline, state, backup, at_us } => {
+                restore::restore(&mut self.pipelines, pipeline, state, backup, *at_us)
+            }
         };
         answer.unwrap_or_else(Outcome::Refused)
     }

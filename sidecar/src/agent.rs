@@ -88,7 +88,10 @@ impl Agent {
             match self.attach(leader.take()).await {
                 Ok(session) => {
                     pause = FIRST_PAUSE;
-                    match self.hold(session, drain).await {
+                    self.world.board.attach(true);
+                    let over = self.hold(session, drain).await;
+                    self.world.board.attach(false);
+                    match over {
                         Over::Drained => return,
                         Over::Lost(error) => {
                             tracing::warn!(%error, "lost the router; looking for the one that leads")

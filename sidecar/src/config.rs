@@ -18,6 +18,8 @@ pub struct Config {
     pub id: String,
     /// Address of the Arrow Flight service: other sidecars and viewers come here.
     pub listen: SocketAddr,
+    /// Address of metrics and probes, if they are to be served.
+    pub http: Option<SocketAddr>,
     /// `host:port` at which they reach it; the bound address where it is not given.
     pub advertise: Option<String>,
     /// `host:port` of the routers' gRPC services, some or all.

@@ -4,11 +4,14 @@
 //! other sidecars over Arrow Flight. It decides nothing about placement.
 
 mod agent;
+mod board;
 mod config;
 mod discover;
 mod guard;
 mod heartbeat;
+mod http;
 mod members;
+pub mod prometheus;
 mod run;
 mod sticky;
 mod world;

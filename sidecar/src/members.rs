@@ -118,6 +118,7 @@ impl Members {
             // When the agent is gone there is nobody to tell.
             drop(news.send(News::Ended(of, incarnation)));
         });
+        self.world.board.enter(id, incarnation, metrics_seen.clone());
         let member =
             Member { incarnation, progress, stop, sticky: Sticky::default(), metrics: metrics_seen, work };
         self.running.insert(id.clone(), member);
@@ -166,6 +167,7 @@ impl Members {
         let over =
             self.running.get(id).is_some_and(|m| m.incarnation == incarnation && m.stop.is_cancelled());
         if over {
+            self.world.board.leave(id, incarnation);
             self.running.remove(id);
         }
         over

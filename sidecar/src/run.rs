@@ -12,13 +12,16 @@ use conveyor_net::{
 };
 use conveyor_store::Store;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Server};
 
 use crate::agent::Agent;
+use crate::board::Board;
 use crate::config::{Components, Config};
 use crate::discover::keep_looking;
 use crate::guard::GuardLayer;
+use crate::http::{Pages, Parts};
 use crate::world::World;
 
 /// How a sidecar is told to end.
@@ -76,8 +79,11 @@ pub async fn run(
         boot: components.boot.clone(),
     };
     let exchange = Arc::new(FlightExchange::new(config.edges.clone(), parts));
-    let guard = GuardLayer(Guard::new(components.tls.is_some(), components.tokens.clone()));
+    let guard = Guard::new(components.tls.is_some(), components.tokens.clone());
     let over = CancellationToken::new();
+    let board = Arc::new(Board::default());
+    let pages = serve_pages(&config, &components, &guard, &board, &over).await?;
+    let guard = GuardLayer(guard);
     let server = config
         .edges
         .server(Server::builder())
@@ -89,7 +95,7 @@ pub async fn run(
     ready(address);
     tracing::info!(%address, id = %config.id, "listens");
     let compute = Compute::start(config.worker_threads)?;
-    let world = Arc::new(World { config, components, store, exchange: exchange.clone() });
+    let world = Arc::new(World { config, components, store, exchange: exchange.clone(), board });
     let (found, services) = watch::channel(Vec::new());
     if let Some(ports) = world.config.discovery_ports.clone() {
         tokio::spawn(keep_looking(ports, address, found));
@@ -104,7 +110,38 @@ pub async fn run(
     over.cancel();
     exchange.close().await;
     reloading.abort();
+    if let Some(pages) = pages {
+        // It ends soon after `over`; how is of no use to anybody any more.
+        drop(pages.await);
+    }
     ended
+}
+
+/// Serves metrics and probes until `over`, where there is an address for them.
+async fn serve_pages(
+    config: &Config,
+    components: &Components,
+    guard: &Guard,
+    board: &Arc<Board>,
+    over: &CancellationToken,
+) -> Result<Option<JoinHandle<()>>> {
+    let Some(address) = config.http else { return Ok(None) };
+    let exposure = Exposure {
+        what: "the sidecar's metrics",
+        address,
+        callers: Callers::Rest,
+        tokens: components.tokens.is_some(),
+        insecure: config.insecure,
+    };
+    let listener = Listener::bind(&exposure, components.tls.clone()).await?;
+    let pages = Pages(Arc::new(Parts {
+        id: config.id.clone(),
+        guard: guard.clone(),
+        board: board.clone(),
+        clock: components.clock.clone(),
+    }));
+    let service = tower::service_fn(move |request| pages.clone().answer(request));
+    Ok(Some(tokio::spawn(conveyor_net::serve_http(listener, service, over.clone()))))
 }
 
 fn reloads(components: &Components) -> Vec<Arc<dyn Reload>> {

@@ -11,6 +11,7 @@ use conveyor_proto::{committed_from_wire, object_from_wire, pipeline_from_wire, 
 use conveyor_store::{DeadLetterStore, Store};
 use tokio::sync::watch;
 
+use crate::board::Board;
 use crate::config::{Components, Config};
 
 /// What members share.
@@ -19,6 +20,7 @@ pub(crate) struct World {
     pub(crate) components: Components,
     pub(crate) store: Arc<Store>,
     pub(crate) exchange: Arc<FlightExchange>,
+    pub(crate) board: Arc<Board>,
 }
 
 impl World {

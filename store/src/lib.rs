@@ -3,6 +3,7 @@
 //! Only `paths` spells a key. Objects are written once, create-if-absent, and read with their hash. Deciding *when* to
 //! write, commit or clean up is not done here.
 
+mod backups;
 mod blocking;
 mod clean;
 pub mod dlq;
@@ -16,6 +17,7 @@ mod tests;
 #[cfg(feature = "simulation")]
 pub use objects::faulty as simulation;
 
+pub use backups::Backups;
 pub use dlq::{DeadLetterReader, DeadLetterStore};
 pub use store::Store;
 

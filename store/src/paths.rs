@@ -5,6 +5,8 @@
 //! pipelines/<namespace>/<name>/manifests/<epoch>-<incarnation>.json
 //! pipelines/<namespace>/<name>/state/<incarnation>/<task>/<step>/<sequence>-<random>.state
 //!
+//! backups/<name>.json
+//!
 //! pipeline=<namespace>.<name>/operator=<id>/date=<yyyy-mm-dd>/part-<epoch>-<incarnation>-<task>-<sequence>.parquet
 //! _conveyor/staging/<namespace>.<name>/<incarnation>-<task>-<sequence>-<random>.staged
 //! _conveyor/replayed/<namespace>.<name>/<replay>-<epoch>.parquet
@@ -19,6 +21,19 @@ use sha2::{Digest, Sha256};
 
 /// Folder of everything about dead letters that readers of the Parquet files must not see.
 pub(crate) const DLQ_HIDDEN: &str = "_conveyor";
+
+/// Folder of the backups of a place.
+pub(crate) const BACKUPS: &str = "backups/";
+
+/// A backup of a cluster's control state.
+pub(crate) fn backup(name: &str) -> String {
+    format!("{BACKUPS}{}.json", part(name))
+}
+
+/// The name of the backup under this key, if it is one.
+pub(crate) fn backup_name(key: &str) -> Option<String> {
+    key.strip_prefix(BACKUPS)?.strip_suffix(".json").filter(|name| !name.contains('/')).map(decode)
+}
 
 /// One part of a key: percent-encoded, never empty, `.` or `..`, never longer than a file name may be.
 pub(crate) fn part(text: &str) -> String {

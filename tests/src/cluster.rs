@@ -1,5 +1,6 @@
 //! A cluster of real processes on loopback with TLS: routers and sidecars that a test starts, kills, stops and looks at.
 
+mod operate;
 mod process;
 
 use std::net::TcpListener;
@@ -68,9 +69,10 @@ impl Cluster {
         make.args(["certs", "--routers", &routers, "--sidecars", &sidecars, "--out"]).arg(&certs);
         succeed(&mut make).context("no certificates")?;
         let n = options.routers as usize;
-        let ports = free_ports(2 * n + options.sidecars as usize)?;
+        let ports = free_ports(2 * n + 2 * options.sidecars as usize)?;
         let (grpc, rest) = ports.split_at(n);
-        let (http, flight) = rest.split_at(n);
+        let (http, rest) = rest.split_at(n);
+        let (flight, probes) = rest.split_at(options.sidecars as usize);
         let address = |port: &u16| format!("127.0.0.1:{port}");
         let peers: Vec<String> =
             grpc.iter().enumerate().map(|(i, p)| format!("{}={}", i + 1, address(p))).collect();
@@ -114,6 +116,7 @@ impl Cluster {
                 ("SIDECAR_ID".to_owned(), name.clone()),
                 ("CLUSTER_ENDPOINT".to_owned(), endpoint.clone()),
                 ("GRPC_PORT".to_owned(), port.to_string()),
+                ("HTTP_PORT".to_owned(), probes[i].to_string()),
                 ("WORKER_THREADS".to_owned(), "1".to_owned()),
             ]);
             let process = Process::new(&name, "sidecar", settings, log(&name), work_dir);
@@ -122,12 +125,20 @@ impl Cluster {
         for process in cluster.routers.iter_mut().chain(&mut cluster.sidecars) {
             process.start()?;
         }
-        cluster.wait("a leader with all sidecars", |c| {
+        cluster.ready()?;
+        Ok(cluster)
+    }
+
+    /// Waits until a router leads and all sidecars are attached.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn ready(&self) -> Result<()> {
+        self.wait("a leader with all sidecars", |c| {
             let alive = c.get("/v1/sidecars").ok()?;
             let alive = alive["items"].as_array()?.iter().filter(|s| s["attached"] == true).count();
             (alive == c.sidecars.len()).then_some(())
-        })?;
-        Ok(cluster)
+        })
     }
 
     /// The folder of the cluster: data, store, certificates, logs.

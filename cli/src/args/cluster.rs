@@ -177,6 +177,49 @@ pub enum ClusterCommand {
         #[arg(short, long, value_enum, default_value_t = Format::Text)]
         output: Format,
     },
+    /// Lets a router take part that was started with a new number and an empty data directory: it learns all, then it votes.
+    Add(AddRouterArgs),
+    /// Removes a router for good. Its number is never used again.
+    Remove(RemoveRouterArgs),
+}
+
+/// `cluster add`.
+#[derive(Debug, ClapArgs)]
+pub struct AddRouterArgs {
+    /// Its number, never used before.
+    #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    pub id: u64,
+    /// `host:port` at which its gRPC service is reached.
+    #[arg(value_name = "HOST:PORT")]
+    pub address: String,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: MembershipArgs,
+}
+
+/// `cluster remove`.
+#[derive(Debug, ClapArgs)]
+pub struct RemoveRouterArgs {
+    /// Its number.
+    #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+    pub id: u64,
+    /// How the change is made.
+    #[command(flatten)]
+    pub change: MembershipArgs,
+}
+
+/// A change of who takes part.
+#[derive(Debug, ClapArgs)]
+pub struct MembershipArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Says whether it could be done, and changes nothing.
+    #[arg(long)]
+    pub validate_only: bool,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
 }
 
 /// `context …`.

@@ -1,4 +1,5 @@
-//! `router`: one process of the control plane. Every setting is a flag and an environment variable.
+//! `router`: one process of the control plane. Every setting is a flag, an environment variable and a
+//! key of the settings file.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -8,10 +9,14 @@ use clap::Args as ClapArgs;
 
 use super::parse_duration;
 use super::security::TlsArgs;
+use super::settings::SettingsFile;
 
 /// `router`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct RouterArgs {
+    /// Settings file.
+    #[command(flatten)]
+    pub file: SettingsFile,
     /// Id of this router, from 1. Never given to a second data directory: a router that lost its disk gets another one.
     #[arg(long, env = "RAFT_NODE_ID", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub node_id: u64,

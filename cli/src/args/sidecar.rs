@@ -1,4 +1,5 @@
-//! `sidecar`: one process of the data plane. Every setting is a flag and an environment variable.
+//! `sidecar`: one process of the data plane. Every setting is a flag, an environment variable and a
+//! key of the settings file.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,10 +11,14 @@ use clap::Args as ClapArgs;
 
 use super::parse_duration;
 use super::security::TlsArgs;
+use super::settings::SettingsFile;
 
 /// `sidecar`.
 #[derive(Debug, ClapArgs)]
 pub struct SidecarArgs {
+    /// Settings file.
+    #[command(flatten)]
+    pub file: SettingsFile,
     /// Name in the cluster, the one that its certificate has.
     #[arg(long, env = "SIDECAR_ID", value_name = "NAME")]
     pub id: String,
@@ -26,6 +31,9 @@ pub struct SidecarArgs {
     /// Port of the Arrow Flight service; 0 takes a free one.
     #[arg(long, env = "GRPC_PORT", value_name = "PORT", default_value_t = 7070)]
     pub grpc_port: u16,
+    /// Port of metrics and health checks; without it there are none.
+    #[arg(long, env = "HTTP_PORT", value_name = "PORT")]
+    pub http_port: Option<u16>,
     /// `host:port` at which other sidecars and viewers reach the Arrow Flight service; what it listens at by default.
     #[arg(long, env = "ADVERTISE_ADDRESS", value_name = "ADDR")]
     pub advertise: Option<String>,

@@ -35,16 +35,16 @@ pub struct Contexts {
     pub contexts: BTreeMap<String, Target>,
 }
 
-/// The file of contexts: `CONVEYOR_CONFIG`, or `conveyor/contexts.json` in the folder for settings.
+/// The file of contexts: `CONVEYOR_CONTEXTS`, or `conveyor/contexts.json` in the folder for settings.
 fn path() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    if let Some(path) = set("CONVEYOR_CONFIG") {
+    if let Some(path) = set("CONVEYOR_CONTEXTS") {
         return Ok(path);
     }
     let folder = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
     let folder = folder.ok_or_else(|| {
         Error::bad_input("no-home", "there is no folder for settings: HOME is not set")
-            .help("set CONVEYOR_CONFIG to a file")
+            .help("set CONVEYOR_CONTEXTS to a file")
     })?;
     Ok(folder.join("conveyor").join("contexts.json"))
 }

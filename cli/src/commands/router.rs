@@ -52,7 +52,7 @@ fn config(args: &RouterArgs) -> Result<Config> {
         peers: args.peers.iter().map(|(id, address)| Member { id: *id, address: address.clone() }).collect(),
         data_dir: args.data_dir.clone(),
         store: args.store.clone(),
-        tls: args.tls.settings(),
+        tls: args.tls.settings()?,
         tokens: args.tokens.clone(),
         insecure: args.insecure,
         settings,
@@ -90,6 +90,6 @@ mod tests {
         let short = config_of("conveyorctl router --node-id 2 --store s --lease 600ms").expect_err("short");
         assert_eq!(short.code(), "lease-too-short");
         let half = "conveyorctl router --node-id 2 --store s --tls-ca ca";
-        assert!(Args::try_parse_from(half.split(' ')).is_err(), "a certificate without a key");
+        assert_eq!(config_of(half).expect_err("an authority alone").code(), "tls-incomplete");
     }
 }

@@ -18,6 +18,7 @@ pub(super) async fn run(args: &SidecarArgs) -> Result<(), Failure> {
     let config = Config {
         id: args.id.clone(),
         listen: SocketAddr::new(args.bind, args.grpc_port),
+        http: args.http_port.map(|port| SocketAddr::new(args.bind, port)),
         advertise: args.advertise.clone(),
         routers: args.routers.clone(),
         store: args.store.clone(),
@@ -33,7 +34,7 @@ pub(super) async fn run(args: &SidecarArgs) -> Result<(), Failure> {
         registry: conveyor_connectors::registry(),
         secrets: Arc::new(EnvSecrets),
         clock: Arc::new(SystemClock::new()),
-        tls: args.tls.settings().map(|tls| Tls::load(&tls).map(Arc::new)).transpose()?,
+        tls: args.tls.settings()?.map(|tls| Tls::load(&tls).map(Arc::new)).transpose()?,
         tokens: args.tokens.clone().map(|path| Tokens::load(path).map(Arc::new)).transpose()?,
         boot: uuid::Uuid::new_v4().simple().to_string(),
     };

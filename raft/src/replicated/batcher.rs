@@ -1,11 +1,13 @@
 //! Commands that wait at the same moment become one entry: one write and one fsync on each node for all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use conveyor_model::log::{Command, Outcome};
 use futures::channel::oneshot;
 use openraft::error::ClientWriteError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::types::{Batch, Types};
 
@@ -40,6 +42,10 @@ struct Waiting {
 pub(crate) struct Batcher {
     queue: mpsc::UnboundedSender<Waiting>,
     room: Arc<Semaphore>,
+    /// Commands that were applied.
+    applied: AtomicU64,
+    /// Microseconds that they took together, with their wait for an entry.
+    took_us: AtomicU64,
 }
 
 impl Batcher {
@@ -47,18 +53,33 @@ impl Batcher {
     pub(crate) fn start(raft: openraft::Raft<Types>) -> Self {
         let (queue, waiting) = mpsc::unbounded_channel();
         tokio::spawn(propose_all(raft, waiting));
-        Self { queue, room: Arc::new(Semaphore::new(QUEUE_BYTES)) }
+        Self {
+            queue,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            applied: AtomicU64::new(0),
+            took_us: AtomicU64::new(0),
+        }
     }
 
     /// Proposes a command of `bytes` encoded bytes here, and waits until it is applied. Cancel-safe: a command whose caller
     /// has gone before its entry was made is dropped.
     pub(crate) async fn propose(&self, command: Command, bytes: usize) -> Answer {
+        let began = Instant::now();
         let stopped = || NotDone::Unknown("the log's node has stopped".to_owned());
         let wanted = u32::try_from(bytes.clamp(1, QUEUE_BYTES)).expect("the queue is below 4 GiB");
         let room = self.room.clone().acquire_many_owned(wanted).await.map_err(|_| stopped())?;
         let (answer, answered) = oneshot::channel();
         self.queue.send(Waiting { command, bytes, answer, room }).map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        let outcome = answered.await.map_err(|_| stopped())??;
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.took_us.fetch_add(took, Ordering::Relaxed);
+        self.applied.fetch_add(1, Ordering::Relaxed);
+        Ok(outcome)
+    }
+
+    /// Commands applied, and the seconds that they took together.
+    pub(crate) fn latency(&self) -> (u64, f64) {
+        (self.applied.load(Ordering::Relaxed), self.took_us.load(Ordering::Relaxed) as f64 / 1e6)
     }
 }
 

@@ -156,6 +156,11 @@ impl ReplicatedLog {
         }
     }
 
+    /// Commands that were applied through this node as the leader, and the seconds from their proposals to their answers together.
+    pub fn latency(&self) -> (u64, f64) {
+        self.server.batcher.latency()
+    }
+
     /// Whether another node has a log of this cluster: a cluster that runs, or one that is just being made.
     ///
     /// # Errors

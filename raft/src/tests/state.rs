@@ -335,3 +335,64 @@ fn a_finished_pipeline_is_settled_once_somebody_says_so() {
     assert_eq!(state.apply(&set), Outcome::Done);
     assert!(state.pipelines()[&p].is_settled());
 }
+
+#[test]
+fn a_restored_pipeline_counts_far_above_what_the_backup_knows() {
+    let p = pipeline(1);
+    let mut old = ClusterState::default();
+    for command in good_life(1) {
+        old.apply(&command);
+    }
+    let saved = old.pipelines()[&p].clone();
+    let restore = |backup: &str, at_us| Command::RestorePipeline {
+        pipeline: p.clone(),
+        state: Box::new(saved.clone()),
+        backup: backup.to_owned(),
+        at_us,
+    };
+    let mut new = ClusterState::default();
+    assert_eq!(new.apply(&restore("a", 5)), Outcome::Done);
+    let restored = new.pipelines()[&p].clone();
+    assert_eq!(restored.committed, saved.committed);
+    assert_eq!((restored.pending, restored.assignment.as_str(), restored.phase), (None, "", Phase::Pending));
+    assert_eq!(restored.next_epoch, saved.next_epoch + RESTORED_AHEAD);
+    assert_eq!(restored.incarnation.0, saved.incarnation.0 + RESTORED_AHEAD);
+    let last = restored.history.last().expect("a change");
+    assert_eq!((last.what, last.reason.as_str(), last.at_us), (What::Restore, "a", 5));
+    // Said again after it has gone on: the same answer, and no step back. Another backup does not get in.
+    let start = Command::NewIncarnation {
+        pipeline: p.clone(),
+        expect: restored.incarnation,
+        assignment: String::new(),
+        at_us: 6,
+    };
+    assert!(matches!(new.apply(&start), Outcome::Incarnation(_)));
+    let started = new.clone();
+    assert_eq!(new.apply(&restore("a", 7)), Outcome::Done);
+    let got = new.apply(&restore("b", 8));
+    assert_eq!(got, Outcome::Refused(Refusal::StalePlan { got: 0, current: saved.version }));
+    assert_eq!(new, started);
+}
+
+#[test]
+fn what_was_to_stop_stays_stopped_in_a_restored_cluster() {
+    for (before, after) in [
+        (Phase::Running, Phase::Pending),
+        (Phase::Degraded, Phase::Pending),
+        (Phase::Draining, Phase::Paused),
+        (Phase::Paused, Phase::Paused),
+        (Phase::Failed, Phase::Failed),
+        (Phase::Finished, Phase::Finished),
+    ] {
+        let saved = PipelineState { phase: before, plan: Some(object(1)), ..PipelineState::default() };
+        let command = Command::RestorePipeline {
+            pipeline: pipeline(1),
+            state: Box::new(saved),
+            backup: "a".to_owned(),
+            at_us: 0,
+        };
+        let mut state = ClusterState::default();
+        assert_eq!(state.apply(&command), Outcome::Done);
+        assert_eq!(state.pipelines()[&pipeline(1)].phase, after);
+    }
+}

@@ -3,6 +3,7 @@
 //! Every router answers everything: what is agreed goes through the log, what only the leader knows is asked of it.
 
 pub(crate) mod ask;
+pub mod backup;
 mod phases;
 mod plans;
 mod show;

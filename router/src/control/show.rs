@@ -131,7 +131,8 @@ impl Control {
                 }
             }
         }
-        Ok(Measures { router: self.own_status(), pipelines, sidecars: sidecars.unwrap_or_default() })
+        let commits = self.log().latency();
+        Ok(Measures { router: self.own_status(), commits, pipelines, sidecars: sidecars.unwrap_or_default() })
     }
 
     /// Lets a router that was started with a new data directory take part: it learns everything, then it votes.
@@ -157,6 +158,8 @@ impl Control {
 /// What [`Control::measures`] gives.
 pub(crate) struct Measures {
     pub(crate) router: ClusterStatus,
+    /// Commands of the log that this router has led, and the seconds that they took together.
+    pub(crate) commits: (u64, f64),
     pub(crate) pipelines: Vec<(PipelineSummary, Live)>,
     pub(crate) sidecars: Vec<SidecarStatus>,
 }

@@ -126,17 +126,17 @@ pub(super) struct ChangeQuery {
     pub(super) validate_only: bool,
 }
 
-/// A JSON body.
-pub(super) struct Body<T>(pub(super) T);
+/// A JSON body of at most `MOST` bytes; a route that takes more than usual has a layer that says so, too.
+pub(super) struct Body<T, const MOST: usize = MAX_REST_BODY>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const MOST: usize> FromRequest<S> for Body<T, MOST> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         // Said before a byte of it is read.
         let length = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > MAX_REST_BODY as u64) {
-            return Err(too_large());
+        if length.is_some_and(|length| length > MOST as u64) {
+            return Err(too_large(MOST));
         }
         match Json::<T>::from_request(request, state).await {
             Ok(Json(body)) => Ok(Self(body)),
@@ -145,14 +145,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 "body-not-json",
                 "the body's content type is not application/json",
             )),
-            Err(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
+            Err(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large(MOST)),
             Err(e) => Err(Problem::bad_request("body-invalid", e.body_text())),
         }
     }
 }
 
-fn too_large() -> Problem {
-    let sentence = format!("the body has over {MAX_REST_BODY} bytes");
+fn too_large(most: usize) -> Problem {
+    let sentence = format!("the body has over {most} bytes");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", sentence)
 }
 

@@ -101,6 +101,10 @@ impl All {
         )?;
         let lag = last.saturating_sub(applied) as f64;
         out.gauge("raft_apply_lag", "Entries that this router has not applied yet", None, one(lag))?;
+        let (commands, took) = self.0.commits;
+        out.counter("raft_commits", "Commands agreed under this leader", None, one(commands as f64))?;
+        let help = "Time from the proposal of these commands to their answers";
+        out.counter("raft_commit", help, Some(&Unit::Seconds), one(took))?;
         let routers =
             |voter: bool| router.routers.iter().filter(|r| (r.role == "voter") == voter).count() as f64;
         let roles = [("voter", true), ("learner", false)];

@@ -5,6 +5,7 @@
 
 mod access;
 mod actions;
+mod backups;
 mod cluster;
 mod convert;
 mod extract;
@@ -72,6 +73,7 @@ fn described() -> (axum::Router<Control>, utoipa::openapi::OpenApi) {
         .merge(actions::routes())
         .merge(cluster::routes())
         .merge(routers::routes())
+        .merge(backups::routes())
         .merge(probes::routes())
         .split_for_parts()
 }

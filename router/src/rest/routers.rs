@@ -78,7 +78,8 @@ async fn shown(control: &Control) -> Result<Response, Problem> {
     Ok(([(ETAG, etag(members(&status)))], Json(status)).into_response())
 }
 
-async fn expected(control: &Control, expect: Option<u64>) -> Result<ClusterStatus, Problem> {
+/// The cluster, unless other routers take part than the caller has seen.
+pub(super) async fn expected(control: &Control, expect: Option<u64>) -> Result<ClusterStatus, Problem> {
     let status = control.cluster().await?;
     match expect {
         Some(expect) if expect != members(&status) => {

@@ -257,6 +257,8 @@ pub enum What {
     Phase,
     /// Progress was forgotten.
     Reset,
+    /// It came from a backup.
+    Restore,
 }
 
 /// Rows and bytes that went through a node.

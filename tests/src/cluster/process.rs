@@ -37,6 +37,11 @@ impl Process {
         &self.name
     }
 
+    /// Its settings, as variables of the environment.
+    pub fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
     /// Starts it, as it was started before if it was.
     ///
     /// # Errors

@@ -12,13 +12,32 @@ use prometheus_client::registry::{Registry, Unit};
 /// What a scraper is told that it gets.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics of these pipelines in the OpenMetrics text format.
+/// A number of the process itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauge {
+    /// Its name after `conveyor_`, before the unit.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// It counts bytes.
+    pub bytes: bool,
+    /// What it is now.
+    pub value: f64,
+}
+
+/// All metrics of these pipelines in the OpenMetrics text format, each with `labels`.
 ///
 /// # Errors
 /// Never in practice: writing to a string does not fail.
-pub fn render(pipelines: Vec<(String, Snapshot)>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("conveyor");
+pub fn render(
+    pipelines: Vec<(String, Snapshot)>,
+    labels: &[(&'static str, &str)],
+    gauges: &[Gauge],
+) -> Result<String, fmt::Error> {
+    let labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).to_owned().into()));
+    let mut registry = Registry::with_prefix_and_labels("conveyor", labels);
     registry.register_collector(Box::new(Snapshots(pipelines)));
+    registry.register_collector(Box::new(Gauges(gauges.to_vec())));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)
@@ -26,6 +45,20 @@ pub fn render(pipelines: Vec<(String, Snapshot)>) -> Result<String, fmt::Error> 
 
 #[derive(Debug)]
 struct Snapshots(Vec<(String, Snapshot)>);
+
+#[derive(Debug)]
+struct Gauges(Vec<Gauge>);
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Gauge { name, help, bytes, value } in &self.0 {
+            let gauge = ConstGauge::new(*value);
+            let unit = bytes.then_some(&Unit::Bytes);
+            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
 
 /// One sample: its labels after `pipeline`, and its value.
 type Sample = (Vec<(&'static str, String)>, f64);

@@ -15,8 +15,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub use self::backup::BackupCommand;
 pub use self::cluster::{
-    ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, MembershipArgs, OnePipelineArgs, RollbackArgs,
-    TopArgs,
+    ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, MembershipArgs,
+    OnePipelineArgs, RollbackArgs, TopArgs,
 };
 pub use self::router::RouterArgs;
 pub use self::security::TlsArgs;

@@ -87,7 +87,11 @@ fn with_file(mut command: Command, verb: &str, path: &Path) -> Result<Command, F
             of.mut_arg(id, |option| {
                 // A list is handed over in one piece: the option splits it, as it splits a variable's value.
                 let option = option.required(false);
-                if values.len() == 1 { option.default_value(values[0]) } else { option.default_values(values) }
+                if values.len() == 1 {
+                    option.default_value(values[0])
+                } else {
+                    option.default_values(values)
+                }
             })
         });
     }
@@ -96,7 +100,9 @@ fn with_file(mut command: Command, verb: &str, path: &Path) -> Result<Command, F
 
 fn read(path: &Path) -> Result<String, Error> {
     let unreadable = |e: std::io::Error| {
-        Error::bad_input("settings-file", "the settings file cannot be read").in_split(path.display()).because(e)
+        Error::bad_input("settings-file", "the settings file cannot be read")
+            .in_split(path.display())
+            .because(e)
     };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_BYTES {

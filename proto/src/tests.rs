@@ -129,20 +129,22 @@ fn state() -> impl Strategy<Value = PipelineState> {
         incarnation,
         manifest,
     });
-    let change =
-        (any::<i64>(), prop::sample::select(vec![What::Plan, What::Start, What::Phase, What::Reset, What::Restore]))
-            .prop_flat_map(|(at_us, what)| {
-                (any::<u64>(), incarnation(), phase(), text()).prop_map(
-                    move |(version, incarnation, phase, reason)| Change {
-                        at_us,
-                        what,
-                        version,
-                        incarnation,
-                        phase,
-                        reason,
-                    },
-                )
-            });
+    let change = (
+        any::<i64>(),
+        prop::sample::select(vec![What::Plan, What::Start, What::Phase, What::Reset, What::Restore]),
+    )
+        .prop_flat_map(|(at_us, what)| {
+            (any::<u64>(), incarnation(), phase(), text()).prop_map(
+                move |(version, incarnation, phase, reason)| Change {
+                    at_us,
+                    what,
+                    version,
+                    incarnation,
+                    phase,
+                    reason,
+                },
+            )
+        });
     let version = (any::<u64>(), object(), any::<i64>()).prop_map(|(version, plan, at_us)| PlanVersion {
         version,
         plan,

@@ -32,7 +32,10 @@ impl Pages {
     ///
     /// # Errors
     /// Never.
-    pub(crate) async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    pub(crate) async fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Ok(page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n"));
         }
@@ -67,7 +70,12 @@ impl Pages {
     fn metrics(&self) -> Response<Full<Bytes>> {
         let Parts { id, board, clock, .. } = &*self.0;
         let gauges = [
-            Gauge { name: "process_resident", help: "Memory of this process", bytes: true, value: resident_bytes() as f64 },
+            Gauge {
+                name: "process_resident",
+                help: "Memory of this process",
+                bytes: true,
+                value: resident_bytes() as f64,
+            },
             Gauge {
                 name: "router_attached",
                 help: "Whether a router leads this sidecar",

@@ -41,7 +41,8 @@ impl Backups {
         if self.objects.get(&key).await?.as_ref() == Some(&bytes) {
             return Ok(());
         }
-        Err(Error::runtime("backup-unwritten", "the backup is not there as it was written").in_split(self.place(name)))
+        Err(Error::runtime("backup-unwritten", "the backup is not there as it was written")
+            .in_split(self.place(name)))
     }
 
     /// Names and sizes in bytes, in order.

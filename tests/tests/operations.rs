@@ -193,14 +193,20 @@ fn all_routers_are_lost_and_a_backup_brings_the_pipeline_back() {
     assert!(refusal(&cluster, &newest).contains("cluster-not-empty"));
     // One byte is another one.
     let good = std::fs::read_to_string(format!("{at}/backups/{newest}.json")).expect("a backup");
-    std::fs::write(format!("{at}/backups/torn.json"), good.replacen("sha256\":\"", "sha256\":\"0", 1)).expect("a file");
+    std::fs::write(format!("{at}/backups/torn.json"), good.replacen("sha256\":\"", "sha256\":\"0", 1))
+        .expect("a file");
     assert!(refusal(&cluster, "torn").contains("backup-damaged"));
-    std::fs::write(format!("{at}/backups/later.json"), good.replacen("\"format\":1", "\"format\":9", 1)).expect("a file");
+    std::fs::write(format!("{at}/backups/later.json"), good.replacen("\"format\":1", "\"format\":9", 1))
+        .expect("a file");
     assert!(refusal(&cluster, "later").contains("backup-format"));
     assert!(refusal(&cluster, "none").contains("unknown-backup"));
     let list = cluster.json(&["backup", "list", "--at", &at]).expect("a list");
-    let problems: BTreeMap<&str, &Value> =
-        list.as_array().expect("a list").iter().map(|b| (b["name"].as_str().expect("a name"), &b["problem"])).collect();
+    let problems: BTreeMap<&str, &Value> = list
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|b| (b["name"].as_str().expect("a name"), &b["problem"]))
+        .collect();
     assert_eq!(problems[newest.as_str()], &Value::Null);
     assert_eq!((problems["torn"], problems["later"]), (&"backup-damaged".into(), &"backup-format".into()));
 
@@ -254,9 +260,11 @@ fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
         place("by-file")
     );
     std::fs::write(&file, text).expect("a file");
-    for (variable, flag, winner) in
-        [(None, None, "by-file"), (Some("by-variable"), None, "by-variable"), (Some("other"), Some("by-flag"), "by-flag")]
-    {
+    for (variable, flag, winner) in [
+        (None, None, "by-file"),
+        (Some("by-variable"), None, "by-variable"),
+        (Some("other"), Some("by-flag"), "by-flag"),
+    ] {
         let mut router = Command::new(binary::conveyorctl().expect("a binary"));
         router.arg("router").env("CONVEYOR_CONFIG", &file).env_remove("DATA_DIR");
         if let Some(name) = variable {
@@ -288,7 +296,8 @@ fn named(text: &str) -> BTreeSet<String> {
 /// What a sidecar answers at a path: the status and the text.
 fn ask_sidecar(cluster: &Cluster, path: &str, token: Option<&str>) -> (u32, String) {
     let settings = cluster.sidecars[0].settings();
-    let port = settings.iter().find(|(key, _)| key == "HTTP_PORT").map(|(_, port)| port.clone()).expect("a port");
+    let port =
+        settings.iter().find(|(key, _)| key == "HTTP_PORT").map(|(_, port)| port.clone()).expect("a port");
     let script = "import ssl, sys, urllib.error, urllib.request\n\
                   request = urllib.request.Request(sys.argv[1])\n\
                   if sys.argv[3]: request.add_header('authorization', 'Bearer ' + open(sys.argv[3]).read().strip())\n\
@@ -321,8 +330,12 @@ fn dashboards_and_docs_name_metrics_that_there_are_and_a_sidecar_tells_of_itself
     assert_eq!(ask_sidecar(&cluster, "/metrics", None).0, 401, "metrics are for viewers");
     let (status, own) = ask_sidecar(&cluster, "/metrics", Some("viewer.token"));
     assert_eq!(status, 200);
-    let credits = own.lines().find(|l| l.starts_with("conveyor_edge_credits_available_bytes{")).expect("credits");
-    assert!(credits.contains("sidecar=\"sidecar-1\"") && credits.contains("pipeline=\"default/copy\""), "{credits}");
+    let credits =
+        own.lines().find(|l| l.starts_with("conveyor_edge_credits_available_bytes{")).expect("credits");
+    assert!(
+        credits.contains("sidecar=\"sidecar-1\"") && credits.contains("pipeline=\"default/copy\""),
+        "{credits}"
+    );
     let router = cluster.get("/metrics").expect("metrics");
     let mut known = families(router.as_str().expect("text"));
     assert!(known.len() > 20, "{known:?}");

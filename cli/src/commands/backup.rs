@@ -18,7 +18,8 @@ pub(super) async fn run(global: &Global, command: &BackupCommand) -> Result<(), 
         }
         BackupCommand::List { place, output } => list(&place.location, *output).await,
         BackupCommand::Restore { name, place, cluster, validate_only, output } => {
-            let path = format!("/v1/cluster/restore{}", if *validate_only { "?validate_only=true" } else { "" });
+            let path =
+                format!("/v1/cluster/restore{}", if *validate_only { "?validate_only=true" } else { "" });
             let done = restore(&place.location, name, cluster, &path).await?;
             let restored = done["pipelines"].as_array().map_or(0, Vec::len);
             if *output != Format::Text {

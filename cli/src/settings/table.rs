@@ -18,9 +18,8 @@ struct Row {
 /// A Markdown table with a row for each setting: its flag, its variable, its key in a settings file, the verbs that have it, its
 /// default, and what it is.
 pub fn table() -> String {
-    let mut text = String::from(
-        "| flag | variable | in the file | of | default | what |\n|---|---|---|---|---|---|\n",
-    );
+    let mut text =
+        String::from("| flag | variable | in the file | of | default | what |\n|---|---|---|---|---|---|\n");
     for row in rows() {
         let default: Vec<_> = row.option.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
         let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(",")) };
@@ -50,7 +49,9 @@ fn rows() -> Vec<Row> {
             let same = |row: &&mut Row| row.option.get_env() == option.get_env();
             match rows.iter_mut().find(same) {
                 // One row says it for all, as long as the default is the same.
-                Some(row) if row.option.get_default_values() == option.get_default_values() => row.of.push(verb),
+                Some(row) if row.option.get_default_values() == option.get_default_values() => {
+                    row.of.push(verb)
+                }
                 _ => rows.push(Row { option, key, of: vec![verb] }),
             }
         }

@@ -56,7 +56,9 @@ fn what_a_file_gets_wrong_is_said_with_its_place() {
     let missing = router("httpPort: 1\n", &[]).expect_err("no store");
     assert!(missing.contains("--store") && missing.contains("--node-id"), "{missing}");
     let line = ["conveyorctl", "router", "--config", "/nowhere.yaml"].map(OsString::from);
-    assert!(matches!(resolve(&line), Err(Refused::Settings(Failure::Error(e))) if e.code() == "settings-file"));
+    assert!(
+        matches!(resolve(&line), Err(Refused::Settings(Failure::Error(e))) if e.code() == "settings-file")
+    );
 }
 
 /// `UPDATE_EXPECT=1` writes the table.

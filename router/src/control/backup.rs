@@ -156,8 +156,7 @@ impl Control {
             let at_us = self.0.clock.wall_us();
             for saved in &backup.pipelines {
                 let (pipeline, state) = (saved.id(), Box::new(saved.state.clone()));
-                let command =
-                    Command::RestorePipeline { pipeline, state, backup: name.clone(), at_us };
+                let command = Command::RestorePipeline { pipeline, state, backup: name.clone(), at_us };
                 match self.propose(command).await? {
                     Outcome::Done => {}
                     other => return Err(refused(&saved.id(), "the restored pipeline", &other)),
@@ -276,7 +275,14 @@ mod tests {
         let text = serde_json::to_string(&backup()).expect("JSON");
         let code = |text: &str| Backup::parse(text.as_bytes()).expect_err("refused").code();
         assert_eq!(code(&text.replace("\"format\":1", "\"format\":2")), "backup-format");
-        assert_eq!(code(&text.replace("\"nextEpoch\":5", "\"nextEpoch\":6").replace("\"next_epoch\":5", "\"next_epoch\":6")), "backup-damaged");
+        assert_eq!(
+            code(
+                &text
+                    .replace("\"nextEpoch\":5", "\"nextEpoch\":6")
+                    .replace("\"next_epoch\":5", "\"next_epoch\":6")
+            ),
+            "backup-damaged"
+        );
         assert_eq!(code(&text.replace("here", "there")), "backup-damaged");
         assert_eq!(code(&text.replace("takenAtUs", "takenAt")), "backup-damaged");
         assert_eq!(code(&text[..text.len() / 2]), "backup-damaged");

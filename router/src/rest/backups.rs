@@ -10,8 +10,8 @@ use utoipa_axum::routes;
 use super::extract::{Asked, Body, ChangeQuery, Expected, IfMatch, Nothing};
 use super::problem::{ChangingWithBody, Problem, Reading};
 use super::routers::expected;
-use crate::control::backup::{Backup, Restored};
 use crate::control::Control;
+use crate::control::backup::{Backup, Restored};
 
 type Shared = State<Control>;
 

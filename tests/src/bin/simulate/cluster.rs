@@ -176,6 +176,7 @@ async fn sidecar(number: u64, input: Input) -> turmoil::Result {
     let config = conveyor_sidecar::Config {
         id: Host::Sidecar(number).name(),
         listen: listen(),
+        http: None,
         advertise: Some(address(Host::Sidecar(number))),
         routers: (1..=ROUTERS).map(|id| address(Host::Router(id))).collect(),
         store: format!("sim://{STORE}/cluster"),

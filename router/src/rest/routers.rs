@@ -67,14 +67,28 @@ async fn remove(
     if status.routers.len() == 1 {
         return Err(Problem::new(StatusCode::CONFLICT, "last-router", "the only router cannot be removed"));
     }
-    if !query.validate_only {
-        control.remove_router(id).await?;
+    if query.validate_only {
+        return shown(&control).await;
     }
-    shown(&control).await
+    control.remove_router(id).await?;
+    // A router that was asked to remove itself finds no leader any more, and yet it is done.
+    let itself = control.own_status().node == id;
+    let seen = if itself { None } else { control.cluster().await.ok() };
+    shown_as(seen.unwrap_or_else(|| without(status, id)))
+}
+
+/// What is left once a router is gone.
+fn without(mut status: ClusterStatus, id: u64) -> ClusterStatus {
+    status.routers.retain(|router| router.id != id);
+    status.leader = status.leader.filter(|leader| *leader != id);
+    status
 }
 
 async fn shown(control: &Control) -> Result<Response, Problem> {
-    let status = control.cluster().await?;
+    shown_as(control.cluster().await?)
+}
+
+fn shown_as(status: ClusterStatus) -> Result<Response, Problem> {
     Ok(([(ETAG, etag(members(&status)))], Json(status)).into_response())
 }
 

@@ -23,6 +23,7 @@ use super::types::ClusterStatus;
 use crate::controller::view;
 use crate::hub::{Hub, Leading};
 use crate::input::Input;
+use crate::logs::Wanted;
 use crate::wire::Net;
 
 /// How long a question waits for a leader that can answer it.
@@ -38,6 +39,7 @@ pub(crate) enum Question {
     Pipeline(PipelineId),
     Sidecars,
     Cluster,
+    Logs(Wanted),
     AddRouter { id: u64, address: String },
     PromoteRouter { id: u64 },
     RemoveRouter { id: u64 },
@@ -127,6 +129,7 @@ impl Asker {
             Question::Pipeline(id) => json(&look(leading, view::Question::Pipeline(id.clone())).await?),
             Question::Sidecars => json(&look(leading, view::Question::Sidecars).await?),
             Question::Cluster => json(&ClusterStatus::of(log)),
+            Question::Logs(wanted) => json(&self.hub.lines(wanted)),
             Question::AddRouter { id, address } => {
                 json(&log.add_learner(&Member { id: *id, address: address.clone() }).await?)
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use conveyor_model::log::{Log as _, Phase, PipelineState};
+use conveyor_model::manifest::ManifestRef;
 use conveyor_model::plan::Plan;
 use conveyor_model::{Error, PipelineId, Result};
 use conveyor_raft::{ReplicatedLog, Role};
@@ -15,6 +16,7 @@ use super::types::{
 };
 use crate::assignment::Assignment;
 use crate::controller::view::{self, PipelineView};
+use crate::logs::{LogLine, Wanted};
 
 impl Control {
     /// All pipelines, by namespace and name.
@@ -66,6 +68,20 @@ impl Control {
         self.0.store.get_plan(found).await
     }
 
+    /// The cluster's store, and where a plan's dead letters lie: folders as this router finds them, or URLs.
+    pub fn places(&self, plan: &Plan) -> (String, String) {
+        let store = &self.0.location;
+        (absolute(store), absolute(&conveyor_store::dlq::location(store, plan)))
+    }
+
+    /// The manifest of a pipeline's newest committed epoch.
+    ///
+    /// # Errors
+    /// `unknown-pipeline`, or those of the log.
+    pub async fn committed(&self, id: &PipelineId) -> Result<Option<ManifestRef>> {
+        Ok(self.state(id).await?.committed.map(|c| c.manifest))
+    }
+
     /// What has happened to a pipeline, oldest first.
     ///
     /// # Errors
@@ -97,6 +113,14 @@ impl Control {
     /// If no leader answers.
     pub async fn sidecars(&self) -> Result<Vec<SidecarStatus>> {
         self.0.asker.ask(&Question::Sidecars).await
+    }
+
+    /// What the leader and the sidecars have said lately.
+    ///
+    /// # Errors
+    /// If no leader answers.
+    pub async fn logs(&self, wanted: Wanted) -> Result<Vec<LogLine>> {
+        self.0.asker.ask(&Question::Logs(wanted)).await
     }
 
     /// The routers, as the leader sees them.
@@ -153,6 +177,15 @@ impl Control {
         self.log().member(id)?;
         self.0.asker.ask(&Question::RemoveRouter { id }).await
     }
+}
+
+/// A folder from the root on; a URL as it is.
+fn absolute(location: &str) -> String {
+    if location.contains("://") {
+        return location.to_owned();
+    }
+    let path = std::path::absolute(location);
+    path.map_or_else(|_| location.to_owned(), |path| path.display().to_string())
 }
 
 /// What [`Control::measures`] gives.

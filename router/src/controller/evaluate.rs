@@ -8,6 +8,7 @@ use conveyor_model::plan::Plan;
 use conveyor_model::{Incarnation, PipelineId};
 use conveyor_planner::{Placement, Site};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::Controller;
 use super::entry::{Load, Run};
@@ -189,7 +190,8 @@ impl Controller {
             drain,
             stop,
         };
-        self.spawn(job.run());
+        let span = tracing::error_span!("run", pipeline = %job.plan.pipeline);
+        self.spawn(job.run().instrument(span));
     }
 
     fn stop(&mut self, id: &PipelineId, why: String) {

@@ -117,6 +117,7 @@ impl World {
             settings: self.settings.clone(),
         };
         let components = Components {
+            journal: Arc::default(),
             registry: super::connectors::registry(),
             clock: Arc::new(TestClock(tokio::time::Instant::now())),
             disk_name: format!("disk-{id}"),

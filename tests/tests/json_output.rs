@@ -126,10 +126,8 @@ fn what_scripts_read_keeps_its_keys_and_types() {
     of_cluster(&mut seen, &cluster, folder.path());
     let list = root().join("tests").join("json-output.txt");
     let text = std::fs::read_to_string(&list).unwrap_or_default();
-    let pinned: BTreeMap<&str, bool> = text
-        .lines()
-        .map(|line| line.strip_suffix('?').map_or((line, true), |line| (line, false)))
-        .collect();
+    let pinned: BTreeMap<&str, bool> =
+        text.lines().map(|line| line.strip_suffix('?').map_or((line, true), |line| (line, false))).collect();
     let strange: Vec<&String> = seen.0.iter().filter(|line| !pinned.contains_key(line.as_str())).collect();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let old = text.lines().map(str::to_owned);

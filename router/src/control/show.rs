@@ -162,20 +162,20 @@ impl Control {
     /// Lets a router that was started with a new data directory take part: it learns everything, then it votes.
     ///
     /// # Errors
-    /// `node-id-known`, `membership-refused`, or if it is not reached or does not catch up in time.
-    pub async fn add_router(&self, id: u64, address: &str) -> Result<()> {
+    /// `node-id-known`, `membership-refused`, `stale-cluster` if the members are not those of the tag `expect`, or if it is not reached or does not catch up in time.
+    pub async fn add_router(&self, id: u64, address: &str, expect: Option<u64>) -> Result<()> {
         let address = address.to_owned();
-        let _: () = self.0.asker.ask(&Question::AddRouter { id, address }).await?;
+        let _: () = self.0.asker.ask(&Question::AddRouter { id, address, expect }).await?;
         self.0.asker.ask(&Question::PromoteRouter { id }).await
     }
 
     /// Removes a router. Its id must not be used again.
     ///
     /// # Errors
-    /// `unknown-member`, `membership-refused`, or if no leader answers.
-    pub async fn remove_router(&self, id: u64) -> Result<()> {
+    /// `unknown-member`, `membership-refused`, `stale-cluster` as above, or if no leader answers.
+    pub async fn remove_router(&self, id: u64, expect: Option<u64>) -> Result<()> {
         self.log().member(id)?;
-        self.0.asker.ask(&Question::RemoveRouter { id }).await
+        self.0.asker.ask(&Question::RemoveRouter { id, expect }).await
     }
 }
 
@@ -226,6 +226,16 @@ fn placed(assignment: &Assignment) -> Vec<PlacedTask> {
 }
 
 impl ClusterStatus {
+    /// A number that differs where other routers take part, or in another role (FNV-1a, cut to what fits in an ETag).
+    pub fn tag(&self) -> u64 {
+        let text: String =
+            self.routers.iter().map(|r| format!("{} {} {}\n", r.id, r.address, r.role)).collect();
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        hash % 10_000_000_000_000_000
+    }
+
     /// As a node of the log sees it.
     pub(crate) fn of(log: &ReplicatedLog) -> Self {
         let status = log.status();

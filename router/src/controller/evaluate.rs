@@ -211,7 +211,14 @@ impl Controller {
         let incarnation = self.world.log.applied(id).map_or(Incarnation(0), |s| s.incarnation);
         let at_us = self.world.clock.wall_us();
         let reason = reason.to_owned();
-        let command = Command::SetPhase { pipeline: id.clone(), incarnation, phase, reason, at_us };
+        let command = Command::SetPhase {
+            pipeline: id.clone(),
+            incarnation,
+            phase,
+            reason,
+            expect_version: None,
+            at_us,
+        };
         let (log, tell, id) = (self.world.log.clone(), self.tell.clone(), id.clone());
         let pause = self.world.settings.backoff;
         self.spawn(async move {

@@ -15,8 +15,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub use self::backup::BackupCommand;
 pub use self::cluster::{
-    ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, MembershipArgs,
-    OnePipelineArgs, RollbackArgs, TopArgs,
+    ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, LogsArgs, MembershipArgs,
+    OnePipelineArgs, OptionalFiles, RollbackArgs, TopArgs, pipeline_id,
 };
 pub use self::router::RouterArgs;
 pub use self::security::TlsArgs;
@@ -116,6 +116,8 @@ pub enum Command {
     History(OnePipelineArgs),
     /// Makes an older plan of a pipeline of a cluster the newest one.
     Rollback(RollbackArgs),
+    /// What the processes of a cluster have said lately, of a pipeline, a step or a process.
+    Logs(LogsArgs),
     /// What flows in a cluster, and which edge is slow.
     Top(TopArgs),
     /// Routers and sidecars of a cluster.
@@ -215,9 +217,18 @@ pub struct PlanArgs {
 /// `graph`.
 #[derive(Debug, ClapArgs)]
 pub struct GraphArgs {
+    /// A pipeline of a cluster, `name` or `namespace/name`, instead of manifests.
+    #[arg(value_name = "PIPELINE", conflicts_with = "files", required_unless_present = "files")]
+    pub of: Option<String>,
     /// Manifests.
     #[command(flatten)]
-    pub files: Files,
+    pub files: OptionalFiles,
+    /// Subtasks a node where the manifest does not say; the number of processors by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), requires = "files")]
+    pub parallelism: Option<u32>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Language of the drawing.
     #[arg(long, value_enum, default_value_t = GraphFormat::Ascii)]
     pub format: GraphFormat,
@@ -302,9 +313,12 @@ pub enum DlqCommand {
         /// Manifests: the plan that the rows re-enter.
         #[command(flatten)]
         files: Files,
-        /// Data directory.
+        /// Data directory; with a cluster, where the replay's own log is kept.
         #[command(flatten)]
         data: DataDir,
+        /// Which cluster, instead of a data directory.
+        #[command(flatten)]
+        cluster: ClusterArgs,
         /// Only those for which this SQL condition holds.
         #[arg(long = "where", value_name = "SQL")]
         filter: Option<String>,
@@ -341,6 +355,9 @@ pub struct DlqArgs {
     /// Data directory.
     #[command(flatten)]
     pub data: DataDir,
+    /// Which cluster, instead of a data directory.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Form of the rows.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,

@@ -10,6 +10,7 @@ mod context;
 mod dlq;
 mod get;
 mod graph;
+mod logs;
 mod plan;
 mod remote;
 mod replay;
@@ -47,6 +48,7 @@ pub async fn execute(args: Args) -> u8 {
         Command::Drain(args) => remote::act(global, &args, "drain").await,
         Command::History(args) => remote::history(&args).await,
         Command::Rollback(args) => remote::rollback(global, &args).await,
+        Command::Logs(args) => logs::run(&args).await,
         Command::Top(args) => top::run(&args).await,
         Command::Cluster(command) => cluster::run(global, &command).await,
         Command::Backup(command) => backup::run(global, &command).await,

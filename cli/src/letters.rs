@@ -3,11 +3,13 @@
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use conveyor_expr::Expr;
+use conveyor_model::manifest::ManifestRef;
 use conveyor_model::{Error, PipelineId, Result};
 use conveyor_store::DeadLetterReader;
 use conveyor_store::dlq::{DeadLetterFile, schema};
 
 use crate::args::{DlqArgs, NAMESPACE};
+use crate::cluster::{Client, context};
 use crate::node::Node;
 
 /// One place with dead letters.
@@ -63,6 +65,9 @@ pub async fn places(args: &DlqArgs) -> Result<Vec<Place>> {
             reader: DeadLetterReader::open_existing(path)?,
         }]);
     }
+    if let Some(target) = context::target(&args.cluster)? {
+        return of_cluster(&Client::new(&target)?, wanted, namespace).await;
+    }
     let unknown = || {
         Error::bad_input("no-data-dir", "there is no data directory with a log")
             .in_split(args.data.data_dir.display())
@@ -81,6 +86,54 @@ pub async fn places(args: &DlqArgs) -> Result<Vec<Place>> {
                 .help("`conveyorctl get` lists those it knows"))
         }
         _ => Ok(places),
+    }
+}
+
+/// Where the dead letters of a cluster's pipelines lie, as its routers say.
+async fn of_cluster(
+    client: &Client,
+    wanted: Option<PipelineId>,
+    namespace: Option<String>,
+) -> Result<Vec<Place>> {
+    let ids = match wanted {
+        Some(id) => vec![id],
+        None => {
+            let text = |p: &serde_json::Value, name: &str| p[name].as_str().unwrap_or_default().to_owned();
+            let all = client.list("/v1/pipelines").await?;
+            all.iter().map(|p| PipelineId::new(text(p, "namespace"), text(p, "name"))).collect()
+        }
+    };
+    let mut places = Vec::new();
+    for id in ids {
+        let lies = Lies::of(client, &id).await?;
+        let reader = DeadLetterReader::open_existing(&lies.dead_letters)?;
+        places.push(Place { pipeline: Some(id), namespace: namespace.clone(), reader });
+    }
+    Ok(places)
+}
+
+/// Where a cluster keeps what belongs to a pipeline.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lies {
+    /// The object store.
+    pub store: String,
+    /// The dead letters.
+    pub dead_letters: String,
+    /// Manifest of the newest committed epoch.
+    pub committed: Option<ManifestRef>,
+}
+
+impl Lies {
+    /// As the routers say.
+    ///
+    /// # Errors
+    /// `unknown-pipeline`, or if no router answers.
+    pub async fn of(client: &Client, id: &PipelineId) -> Result<Self> {
+        let path = format!("/v1/pipelines/{}/{}/plan", id.namespace, id.name);
+        serde_json::from_value(client.get(&path).await?).map_err(|e| {
+            Error::runtime("answer-strange", "the cluster does not say where its objects lie").because(e)
+        })
     }
 }
 

@@ -1,10 +1,17 @@
-//! Log lines on standard error.
+//! Log lines on standard error, and the last of them in memory.
+
+mod keep;
 
 use std::io::IsTerminal;
+use std::sync::{Arc, OnceLock};
 
-use tracing_subscriber::EnvFilter;
+use conveyor_net::Journal;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::args::Global;
+use keep::Keep;
 
 /// Sets up log lines once for the process. `CONVEYOR_LOG` wins over the flags.
 pub fn init(global: &Global) {
@@ -15,12 +22,18 @@ pub fn init(global: &Global) {
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_env("CONVEYOR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(global.verbose > 0)
         .with_writer(crate::progress::stderr_writer)
         .with_ansi(use_color(global));
-    if global.log_json { builder.json().init() } else { builder.init() }
+    let lines = if global.log_json { lines.json().boxed() } else { lines.boxed() };
+    tracing_subscriber::registry().with(filter).with(lines).with(Keep(journal())).init();
+}
+
+/// What this process says, as other processes may ask for it.
+pub fn journal() -> Arc<Journal> {
+    static JOURNAL: OnceLock<Arc<Journal>> = OnceLock::new();
+    JOURNAL.get_or_init(Arc::default).clone()
 }
 
 /// Whether standard error may carry colours.

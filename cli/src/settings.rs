@@ -153,7 +153,7 @@ fn fits(option: &Arg, setting: &Setting) -> Result<(), String> {
         Err(error) => {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            Err(first.trim_start_matches("error: ").replace(&format!("--{long}"), name))
+            Err(first.trim_start_matches("error: ").replace(&format!("--{long} <value>"), name))
         }
     }
 }

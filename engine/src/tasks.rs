@@ -9,6 +9,7 @@ use conveyor_model::{Error, Result, TaskId};
 use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::build::Task;
 
@@ -28,6 +29,9 @@ impl Tasks {
         let mut all = Self { set: JoinSet::new(), names: HashMap::new(), cancel: CancellationToken::new() };
         for (id, task) in tasks {
             let cancel = all.cancel.clone();
+            let node = &plan.node(id.node).name;
+            let span =
+                tracing::error_span!("task", pipeline = %plan.pipeline, step = %node, subtask = id.subtask);
             // A task that is cancelled is dropped where it waits: its incarnation is over, nothing of it counts.
             let handle = all.set.spawn_on(
                 async move {
@@ -36,10 +40,11 @@ impl Tasks {
                         Task::Stage(task) => cancel.run_until_cancelled(task.run()).await,
                     };
                     ended.unwrap_or(Ok(()))
-                },
+                }
+                .instrument(span),
                 on,
             );
-            let name = format!("{}.{}", plan.node(id.node).name, id.subtask);
+            let name = format!("{node}.{}", id.subtask);
             all.names.insert(handle.id(), name);
         }
         all

@@ -430,6 +430,7 @@ impl Driver {
             incarnation: self.incarnation,
             phase,
             reason: reason.to_owned(),
+            expect_version: None,
             at_us: self.components.clock.wall_us(),
         };
         match self.components.log.propose(command).await {

@@ -105,6 +105,8 @@ pub enum Command {
         phase: Phase,
         /// Why, one sentence.
         reason: String,
+        /// The plan version that the caller saw, where that matters.
+        expect_version: Option<u64>,
         /// Wall time of the proposal, microseconds since 1970; for people, never for a decision.
         at_us: i64,
     },

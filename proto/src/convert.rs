@@ -105,13 +105,16 @@ impl From<&Command> for v1::Command {
                 epoch: epoch.0,
                 at_us: *at_us,
             }),
-            Command::SetPhase { pipeline, incarnation, phase, reason, at_us } => C::SetPhase(v1::SetPhase {
-                pipeline: Some(pipeline.into()),
-                incarnation: incarnation.0,
-                phase: v1::Phase::from(*phase).into(),
-                reason: reason.clone(),
-                at_us: *at_us,
-            }),
+            Command::SetPhase { pipeline, incarnation, phase, reason, expect_version, at_us } => {
+                C::SetPhase(v1::SetPhase {
+                    pipeline: Some(pipeline.into()),
+                    incarnation: incarnation.0,
+                    phase: v1::Phase::from(*phase).into(),
+                    reason: reason.clone(),
+                    at_us: *at_us,
+                    expect_version: *expect_version,
+                })
+            }
             Command::Reset { pipeline, expect, at_us } => {
                 C::Reset(v1::Reset { pipeline: Some(pipeline.into()), expect: expect.0, at_us: *at_us })
             }
@@ -176,6 +179,7 @@ impl TryFrom<v1::Command> for Command {
                 incarnation: Incarnation(c.incarnation),
                 phase: phase("SetPhase", c.phase)?,
                 reason: c.reason,
+                expect_version: c.expect_version,
                 at_us: c.at_us,
             },
             C::Reset(c) => Command::Reset {

@@ -84,9 +84,9 @@ fn command() -> impl Strategy<Value = Command> {
                 Command::AbortEpoch { pipeline, incarnation, epoch, at_us }
             }
         ),
-        (pipeline(), incarnation(), phase(), text(), any::<i64>()).prop_map(
-            |(pipeline, incarnation, phase, reason, at_us)| {
-                Command::SetPhase { pipeline, incarnation, phase, reason, at_us }
+        (pipeline(), incarnation(), phase(), text(), prop::option::of(any::<u64>()), any::<i64>()).prop_map(
+            |(pipeline, incarnation, phase, reason, expect_version, at_us)| {
+                Command::SetPhase { pipeline, incarnation, phase, reason, expect_version, at_us }
             }
         ),
         (pipeline(), incarnation(), any::<i64>()).prop_map(|(pipeline, expect, at_us)| Command::Reset {
@@ -248,6 +248,7 @@ fn samples_at(at_us: i64) -> Vec<Command> {
             incarnation: Incarnation(8),
             phase: Phase::Paused,
             reason: "a person asked".into(),
+            expect_version: None,
             at_us,
         },
         Command::Reset { pipeline: pipeline.clone(), expect: Incarnation(8), at_us },
@@ -273,7 +274,15 @@ fn golden_bytes_are_stable() {
         backup: "backup 0011223344556677".into(),
         at_us: 1_700_000_000_000_000,
     };
-    golden("commands-v3.bin", &[restore]);
+    let resume = Command::SetPhase {
+        pipeline: PipelineId::new("default", "orders"),
+        incarnation: Incarnation(8),
+        phase: Phase::Pending,
+        reason: "resumed".into(),
+        expect_version: Some(4),
+        at_us: 1_700_000_000_000_000,
+    };
+    golden("commands-v3.bin", &[restore, resume]);
 }
 
 fn golden(name: &str, samples: &[Command]) {

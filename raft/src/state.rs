@@ -48,8 +48,8 @@ impl ClusterState {
             Command::AbortEpoch { pipeline, incarnation, epoch, at_us } => {
                 self.abort(pipeline, *incarnation, *epoch, *at_us)
             }
-            Command::SetPhase { pipeline, incarnation, phase, reason, at_us } => {
-                self.set_phase(pipeline, *incarnation, *phase, reason, *at_us)
+            Command::SetPhase { pipeline, incarnation, phase, reason, expect_version, at_us } => {
+                self.set_phase((pipeline, *incarnation, *expect_version), *phase, reason, *at_us)
             }
             Command::Reset { pipeline, expect, at_us } => self.reset(pipeline, *expect, *at_us),
             Command::DeletePipeline { pipeline, expect_version } => self.delete(pipeline, *expect_version),
@@ -217,13 +217,15 @@ impl ClusterState {
 
     fn set_phase(
         &mut self,
-        pipeline: &PipelineId,
-        incarnation: Incarnation,
+        (pipeline, incarnation, expect): (&PipelineId, Incarnation, Option<u64>),
         phase: Phase,
         reason: &str,
         at_us: i64,
     ) -> Answer {
         let state = self.current(pipeline, incarnation)?;
+        if let Some(got) = expect.filter(|got| *got != state.version) {
+            return Err(Refusal::StalePlan { got, current: state.version });
+        }
         if phase == Phase::Finished {
             state.settled = state.committed.as_ref().map(|c| c.epoch);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use conveyor_model::Clock;
 use conveyor_model::connector::Registry;
-use conveyor_net::TlsSettings;
+use conveyor_net::{Journal, TlsSettings};
 use conveyor_raft::Member;
 
 /// Settings of a router.
@@ -82,6 +82,8 @@ pub struct Components {
     pub registry: Registry,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// What the process says, for people who ask.
+    pub journal: Arc<Journal>,
     /// Random text for the name of a new data directory.
     pub disk_name: String,
 }

@@ -11,6 +11,7 @@ mod crew;
 mod hub;
 mod input;
 mod lead;
+pub mod logs;
 pub mod manifests;
 mod node;
 mod reconcile;

@@ -72,11 +72,12 @@ impl Router {
         let address = listener.local_address()?;
         let store = Arc::new(Store::open(&config.store)?);
         let log = node::open(&config, net.clone(), &components.disk_name).await?;
-        let hub = Arc::new(Hub::new(log.clone()));
+        let hub = Arc::new(Hub::new(log.clone(), components.journal.clone()));
         let asker = Arc::new(Asker::new(hub.clone(), net.clone()));
         let control = Control::new(Parts {
             asker: asker.clone(),
             store: store.clone(),
+            location: config.store.clone(),
             registry: components.registry,
             clock: components.clock.clone(),
             parallelism: config.settings.parallelism,
@@ -91,6 +92,7 @@ impl Router {
             store,
             clock: components.clock.clone(),
             settings: config.settings.clone(),
+            logs: hub.logs.clone(),
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(serve(net.clone(), listener, log.clone(), asker, stop.clone()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use conveyor_model::Clock;
 use conveyor_model::connector::Registry;
 use conveyor_model::secret::Secrets;
-use conveyor_net::{Tls, Tokens};
+use conveyor_net::{Journal, Tls, Tokens};
 
 /// Settings of a sidecar.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ pub struct Components {
     pub tls: Option<Arc<Tls>>,
     /// Tokens of people and tools.
     pub tokens: Option<Arc<Tokens>>,
+    /// What the process says, for the routers.
+    pub journal: Arc<Journal>,
     /// Random text: two processes of one name are told apart by it.
     pub boot: String,
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::sticky::{Sticky, note};
 use crate::world::World;
@@ -107,7 +108,8 @@ impl Members {
             stop: stop.clone(),
         };
         let (world, news, of) = (self.world.clone(), self.news.clone(), id.clone());
-        let work = self.tasks.spawn(async move {
+        let span = tracing::error_span!("member", pipeline = %id);
+        let work = async move {
             if let Some(old) = old {
                 old.stop.cancel();
                 if let Err(error) = old.work.await {
@@ -117,7 +119,8 @@ impl Members {
             world.work(deploy, place, metrics).await;
             // When the agent is gone there is nobody to tell.
             drop(news.send(News::Ended(of, incarnation)));
-        });
+        };
+        let work = self.tasks.spawn(work.instrument(span));
         self.world.board.enter(id, incarnation, metrics_seen.clone());
         let member =
             Member { incarnation, progress, stop, sticky: Sticky::default(), metrics: metrics_seen, work };

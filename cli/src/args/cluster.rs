@@ -38,10 +38,15 @@ pub struct PipelineArg {
 impl PipelineArg {
     /// Which one is meant.
     pub fn id(&self) -> conveyor_model::PipelineId {
-        match self.name.split_once('/') {
-            Some((namespace, name)) => conveyor_model::PipelineId::new(namespace, name),
-            None => conveyor_model::PipelineId::new(&self.namespace, &self.name),
-        }
+        pipeline_id(&self.name, &self.namespace)
+    }
+}
+
+/// `name` of a namespace, or `namespace/name`.
+pub fn pipeline_id(name: &str, namespace: &str) -> conveyor_model::PipelineId {
+    match name.split_once('/') {
+        Some((namespace, name)) => conveyor_model::PipelineId::new(namespace, name),
+        None => conveyor_model::PipelineId::new(namespace, name),
     }
 }
 
@@ -161,6 +166,35 @@ pub struct TopArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub count: u64,
     /// Form of the list.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// `logs`.
+#[derive(Debug, ClapArgs)]
+pub struct LogsArgs {
+    /// Only what is about this pipeline, `name` or `namespace/name`.
+    #[arg(value_name = "PIPELINE")]
+    pub name: Option<String>,
+    /// Its namespace, where the name says none.
+    #[arg(short, long, value_name = "NAME", requires = "name")]
+    pub namespace: Option<String>,
+    /// Only what is about this node of its plan, as `describe` calls it.
+    #[arg(long, value_name = "NODE", requires = "name")]
+    pub step: Option<String>,
+    /// Only what this process says: a sidecar's name, or `router N`.
+    #[arg(long, value_name = "NAME")]
+    pub process: Option<String>,
+    /// At most so many lines, the newest.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Goes on with what comes, until Ctrl-C.
+    #[arg(long)]
+    pub follow: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Form of the lines.
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub output: Format,
 }

@@ -24,8 +24,8 @@ pub(super) async fn run(global: &Global, command: DlqCommand) -> Result<(), Fail
         DlqCommand::Show { dlq, filter, limit } => Ok(show(&dlq, filter.as_deref(), limit).await?),
         DlqCommand::Query { sql, dlq } => Ok(query(&dlq, &sql).await?),
         DlqCommand::Purge { dlq, filter, yes } => Ok(purge(&dlq, filter.as_deref(), yes).await?),
-        DlqCommand::Replay { files, data, filter, dry_run } => {
-            super::replay::run(global, &files, &data, filter.as_deref(), dry_run).await
+        DlqCommand::Replay { files, data, cluster, filter, dry_run } => {
+            super::replay::run(global, &files, (&data, &cluster), filter.as_deref(), dry_run).await
         }
     }
 }

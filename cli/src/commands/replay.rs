@@ -13,7 +13,7 @@ use arrow::datatypes::Int64Type;
 use conveyor_engine::{Config, Metrics, Shutdown};
 use conveyor_model::connector::Registry;
 use conveyor_model::log::{Command, Outcome};
-use conveyor_model::manifest::{Manifest, Manifests};
+use conveyor_model::manifest::{Manifest, ManifestRef, Manifests};
 use conveyor_model::plan::Plan;
 use conveyor_model::{Epoch, Error, PipelineId, Result};
 use conveyor_store::DeadLetterReader;
@@ -21,8 +21,9 @@ use conveyor_store::dlq::{LetterId, retype, schema};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{DataDir, Files, Global};
-use crate::letters::{Condition, REPLAY, filtered, of_pipeline};
+use crate::args::{ClusterArgs, DataDir, Files, Global};
+use crate::cluster::{Client, context};
+use crate::letters::{Condition, Lies, REPLAY, filtered, of_pipeline};
 use crate::manifests::{self, Failure};
 use crate::node::Node;
 use crate::replay::letters_file;
@@ -40,7 +41,7 @@ type Groups = BTreeMap<(String, bool), Vec<RecordBatch>>;
 pub(super) async fn run(
     global: &Global,
     files: &Files,
-    data: &DataDir,
+    (data, cluster): (&DataDir, &ClusterArgs),
     filter: Option<&str>,
     dry_run: bool,
 ) -> Result<(), Failure> {
@@ -48,15 +49,47 @@ pub(super) async fn run(
     let loaded = manifests::load(files, &registry, true).await?;
     registry.sources.insert(CONNECTOR, Arc::new(DeadLetterSource));
     let condition = Condition::new(filter)?;
+    if let Some(target) = context::target(cluster)? {
+        let client = Client::new(&target)?;
+        for compiled in &loaded.compiled {
+            let plan = &compiled.plan;
+            beside_a_cluster(global, &client, data, (plan, &registry), (&condition, dry_run))
+                .await
+                .map_err(|e| e.in_pipeline(&plan.pipeline))?;
+        }
+        return Ok(());
+    }
     let node = match dry_run {
         true => Node::view(data).await?.ok_or_else(|| nothing_to_replay(data))?,
         false => Node::open(data).await.map_err(beside_a_run)?,
     };
     for compiled in &loaded.compiled {
-        let replay = Replay { global, node: &node, data, plan: &compiled.plan, registry: &registry };
+        let plan = &compiled.plan;
+        let (state, _) = node.current(&plan.pipeline).await?;
+        let committed = state.committed.map(|c| c.manifest);
+        let replay = Replay { global, node: &node, data, plan, registry: &registry, committed };
         replay.run(&condition, dry_run).await.map_err(|e| e.in_pipeline(&compiled.plan.pipeline))?;
     }
     Ok(())
+}
+
+/// Replays dead letters of a cluster's pipeline here, beside it, into the same sinks: a log of the replay's own under the data
+/// directory, everything else where the cluster has it.
+async fn beside_a_cluster(
+    global: &Global,
+    client: &Client,
+    data: &DataDir,
+    (plan, registry): (&Plan, &Registry),
+    (condition, dry_run): (&Condition, bool),
+) -> Result<()> {
+    let lies = Lies::of(client, &plan.pipeline).await?;
+    let cluster = client.get("/v1/cluster").await?;
+    let name = cluster["cluster"].as_str().unwrap_or_default();
+    let folder: String = name.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+    let data = DataDir { data_dir: data.data_dir.join(format!("replays-{folder}")), store: Some(lies.store) };
+    let node = Node::open(&data).await.map_err(beside_a_run)?;
+    let replay = Replay { global, node: &node, data: &data, plan, registry, committed: lies.committed };
+    replay.run(condition, dry_run).await
 }
 
 fn nothing_to_replay(data: &DataDir) -> Error {
@@ -84,6 +117,8 @@ struct Replay<'a> {
     data: &'a DataDir,
     plan: &'a Plan,
     registry: &'a Registry,
+    /// The pipeline's newest committed epoch.
+    committed: Option<ManifestRef>,
 }
 
 impl Replay<'_> {
@@ -183,10 +218,8 @@ impl Replay<'_> {
 
     /// The pipeline's committed epoch, whose keys the replay's `dedupe` steps start from.
     async fn seed(&self) -> Result<Option<Arc<Manifest>>> {
-        let pipeline = &self.plan.pipeline;
-        let (state, _) = self.node.current(pipeline).await?;
-        match state.committed {
-            Some(committed) => Ok(Some(Arc::new(self.node.store.read(pipeline, &committed.manifest).await?))),
+        match &self.committed {
+            Some(manifest) => Ok(Some(Arc::new(self.node.store.read(&self.plan.pipeline, manifest).await?))),
             None => Ok(None),
         }
     }

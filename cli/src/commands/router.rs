@@ -18,6 +18,7 @@ pub(super) async fn run(args: &RouterArgs) -> Result<(), Failure> {
     let components = Components {
         registry: conveyor_connectors::registry(),
         clock: Arc::new(SystemClock::new()),
+        journal: crate::logging::journal(),
         disk_name: uuid::Uuid::new_v4().simple().to_string(),
     };
     Ok(conveyor_router::run(config(args)?, components, shutdown).await?)

@@ -34,6 +34,7 @@ pub(super) async fn run(args: &SidecarArgs) -> Result<(), Failure> {
         registry: conveyor_connectors::registry(),
         secrets: Arc::new(EnvSecrets),
         clock: Arc::new(SystemClock::new()),
+        journal: crate::logging::journal(),
         tls: args.tls.settings()?.map(|tls| Tls::load(&tls).map(Arc::new)).transpose()?,
         tokens: args.tokens.clone().map(|path| Tokens::load(path).map(Arc::new)).transpose()?,
         boot: uuid::Uuid::new_v4().simple().to_string(),

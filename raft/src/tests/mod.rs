@@ -47,7 +47,7 @@ fn command() -> impl Strategy<Value = Command> {
         3 => (p(), i(), e())
             .prop_map(|(pipeline, incarnation, epoch)| Command::AbortEpoch { pipeline, incarnation, epoch, at_us: 0 }),
         1 => (p(), i()).prop_map(|(pipeline, incarnation)| {
-            Command::SetPhase { pipeline, incarnation, phase: Phase::Paused, reason: "asked".into(), at_us: 0 }
+            Command::SetPhase { pipeline, incarnation, phase: Phase::Paused, reason: "asked".into(), expect_version: None, at_us: 0 }
         }),
         1 => (p(), i()).prop_map(|(pipeline, expect)| Command::Reset { pipeline, expect, at_us: 0 }),
         1 => (p(), 0u64..4)

@@ -262,6 +262,7 @@ fn what_happened_is_remembered_with_its_time() {
         incarnation: Incarnation(1),
         phase,
         reason: "asked".into(),
+        expect_version: None,
         at_us,
     };
     let start = |expect, at_us| Command::NewIncarnation {
@@ -330,6 +331,7 @@ fn a_finished_pipeline_is_settled_once_somebody_says_so() {
         incarnation: Incarnation(1),
         phase: Phase::Finished,
         reason,
+        expect_version: None,
         at_us: 0,
     };
     assert_eq!(state.apply(&set), Outcome::Done);
@@ -395,4 +397,30 @@ fn what_was_to_stop_stays_stopped_in_a_restored_cluster() {
         assert_eq!(state.apply(&command), Outcome::Done);
         assert_eq!(state.pipelines()[&pipeline(1)].phase, after);
     }
+}
+
+#[test]
+fn a_phase_that_was_meant_for_another_version_is_refused() {
+    let p = pipeline(1);
+    let mut state = ClusterState::default();
+    for command in good_life(1) {
+        state.apply(&command);
+    }
+    let (version, incarnation) = (state.pipelines()[&p].version, state.pipelines()[&p].incarnation);
+    let pause = |expect_version| Command::SetPhase {
+        pipeline: p.clone(),
+        incarnation,
+        phase: Phase::Paused,
+        reason: "asked".into(),
+        expect_version,
+        at_us: 0,
+    };
+    let before = state.clone();
+    let got = version + 1;
+    assert_eq!(
+        state.apply(&pause(Some(got))),
+        Outcome::Refused(Refusal::StalePlan { got, current: version })
+    );
+    assert_eq!(state, before);
+    assert_eq!(state.apply(&pause(Some(version))), Outcome::Done);
 }

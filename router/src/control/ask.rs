@@ -14,7 +14,7 @@ use conveyor_raft::Member;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -23,6 +23,7 @@ use super::types::ClusterStatus;
 use crate::controller::view;
 use crate::hub::{Hub, Leading};
 use crate::input::Input;
+use crate::logs::Wanted;
 use crate::wire::Net;
 
 /// How long a question waits for a leader that can answer it.
@@ -38,9 +39,10 @@ pub(crate) enum Question {
     Pipeline(PipelineId),
     Sidecars,
     Cluster,
-    AddRouter { id: u64, address: String },
+    Logs(Wanted),
+    AddRouter { id: u64, address: String, expect: Option<u64> },
     PromoteRouter { id: u64 },
-    RemoveRouter { id: u64 },
+    RemoveRouter { id: u64, expect: Option<u64> },
 }
 
 /// Asks the leader.
@@ -48,11 +50,13 @@ pub(crate) struct Asker {
     hub: Arc<Hub>,
     net: Net,
     channels: Mutex<BTreeMap<(u64, String), Channel>>,
+    /// Changes of who takes part: one at a time.
+    turns: Semaphore,
 }
 
 impl Asker {
     pub(crate) fn new(hub: Arc<Hub>, net: Net) -> Self {
-        Self { hub, net, channels: Mutex::default() }
+        Self { hub, net, channels: Mutex::default(), turns: Semaphore::new(1) }
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
@@ -127,13 +131,33 @@ impl Asker {
             Question::Pipeline(id) => json(&look(leading, view::Question::Pipeline(id.clone())).await?),
             Question::Sidecars => json(&look(leading, view::Question::Sidecars).await?),
             Question::Cluster => json(&ClusterStatus::of(log)),
-            Question::AddRouter { id, address } => {
+            Question::Logs(wanted) => json(&self.hub.lines(wanted)),
+            Question::AddRouter { id, address, expect } => {
+                let _turn = self.turn(*expect).await?;
                 json(&log.add_learner(&Member { id: *id, address: address.clone() }).await?)
             }
-            Question::PromoteRouter { id } => json(&log.promote(*id).await?),
+            Question::PromoteRouter { id } => {
+                let _turn = self.turn(None).await?;
+                json(&log.promote(*id).await?)
+            }
             // Whoever asks again, after the leader has removed itself, finds it done.
-            Question::RemoveRouter { id } if log.member(*id).is_err() => json(&()),
-            Question::RemoveRouter { id } => json(&log.remove(*id).await?),
+            Question::RemoveRouter { id, .. } if log.member(*id).is_err() => json(&()),
+            Question::RemoveRouter { id, expect } => {
+                let _turn = self.turn(*expect).await?;
+                json(&log.remove(*id).await?)
+            }
+        }
+    }
+
+    /// The right to change who takes part, one change at a time, if those take part that the caller has seen. Only the leader
+    /// changes anything, so nothing comes between this look and the change.
+    async fn turn(&self, expect: Option<u64>) -> Result<SemaphorePermit<'_>> {
+        let turn = self.turns.acquire().await.map_err(|_| not_leader())?;
+        match expect {
+            Some(expect) if expect != ClusterStatus::of(self.hub.log()).tag() => {
+                Err(Error::new(Kind::Fenced, "stale-cluster", "other routers take part now"))
+            }
+            _ => Ok(turn),
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Control(Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) asker: Arc<Asker>,
     pub(crate) store: Arc<Store>,
+    /// Where the store is.
+    pub(crate) location: String,
     pub(crate) registry: Registry,
     pub(crate) clock: Arc<dyn Clock>,
     /// Subtasks of a node where no manifest says how many.

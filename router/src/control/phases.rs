@@ -12,21 +12,22 @@ impl Control {
     /// Pauses a pipeline: its sources stop, what they have read is committed and published, then nothing runs.
     ///
     /// # Errors
-    /// `unknown-pipeline`; `not-running` if it has failed or finished; those of the log.
-    pub async fn pause(&self, id: &PipelineId, by: &str) -> Result<()> {
-        self.wind_down(id, &format!("paused by {by}")).await
+    /// `unknown-pipeline`; `stale-plan` if another version than `expect` is current then; `not-running` if it has failed or
+    /// finished; those of the log.
+    pub async fn pause(&self, id: &PipelineId, by: &str, expect: Option<u64>) -> Result<()> {
+        self.wind_down(id, &format!("paused by {by}"), expect).await
     }
 
     /// The same, said of a pipeline that is to stop for a while, as before an upgrade.
     ///
     /// # Errors
     /// As [`Control::pause`].
-    pub async fn drain(&self, id: &PipelineId, by: &str) -> Result<()> {
-        self.wind_down(id, &format!("drained by {by}")).await
+    pub async fn drain(&self, id: &PipelineId, by: &str, expect: Option<u64>) -> Result<()> {
+        self.wind_down(id, &format!("drained by {by}"), expect).await
     }
 
-    async fn wind_down(&self, id: &PipelineId, reason: &str) -> Result<()> {
-        self.change_phase(id, |state| {
+    async fn wind_down(&self, id: &PipelineId, reason: &str, expect: Option<u64>) -> Result<()> {
+        self.change_phase(id, expect, |state| {
             Ok(winds_down(id, state.phase)?.then(|| (Phase::Draining, reason.to_owned())))
         })
         .await
@@ -51,9 +52,10 @@ impl Control {
     /// Lets a pipeline run again that was paused, has failed or has finished.
     ///
     /// # Errors
-    /// `unknown-pipeline`; `still-draining` if it is about to pause; those of the log.
-    pub async fn resume(&self, id: &PipelineId, by: &str) -> Result<()> {
-        self.change_phase(id, |state| {
+    /// `unknown-pipeline`; `stale-plan` if another version than `expect` is current then; `still-draining` if it is about to
+    /// pause; those of the log.
+    pub async fn resume(&self, id: &PipelineId, by: &str, expect: Option<u64>) -> Result<()> {
+        self.change_phase(id, expect, |state| {
             Ok(resumes(id, state.phase)?.then(|| (Phase::Pending, format!("resumed by {by}"))))
         })
         .await
@@ -82,20 +84,26 @@ impl Control {
         if current == expect { Ok(()) } else { Err(stale(expect, current).in_pipeline(id)) }
     }
 
-    /// Changes the phase to what `decide` says of the state as it is, also when it changes in between.
+    /// Changes the phase to what `decide` says of the state as it is, also when it changes in between. Whether the plan's version
+    /// is the one that the caller `expect`s is decided by the log together with the change.
     pub(super) async fn change_phase(
         &self,
         id: &PipelineId,
+        expect: Option<u64>,
         decide: impl Fn(&PipelineState) -> Result<Option<(Phase, String)>> + Send,
     ) -> Result<()> {
         for _ in 0..TRIES {
             let state = self.state(id).await?;
+            if let Some(expect) = expect.filter(|expect| *expect != state.version) {
+                return Err(stale(expect, state.version).in_pipeline(id));
+            }
             let Some((phase, reason)) = decide(&state)? else { return Ok(()) };
             let command = Command::SetPhase {
                 pipeline: id.clone(),
                 incarnation: state.incarnation,
                 phase,
                 reason,
+                expect_version: expect,
                 at_us: self.0.clock.wall_us(),
             };
             match self.propose(command).await? {

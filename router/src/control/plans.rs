@@ -136,7 +136,7 @@ impl Control {
         };
         if !same && matches!(state.phase, Phase::Failed | Phase::Finished) {
             // What has stopped by itself is tried with the new plan; what a person has paused stays so.
-            self.change_phase(&id, |s| {
+            self.change_phase(&id, None, |s| {
                 let stopped = matches!(s.phase, Phase::Failed | Phase::Finished);
                 Ok(stopped.then(|| (Phase::Pending, format!("version {version} was applied"))))
             })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use conveyor_model::log::{Log as _, Phase, PipelineState};
+use conveyor_model::manifest::ManifestRef;
 use conveyor_model::plan::Plan;
 use conveyor_model::{Error, PipelineId, Result};
 use conveyor_raft::{ReplicatedLog, Role};
@@ -15,6 +16,7 @@ use super::types::{
 };
 use crate::assignment::Assignment;
 use crate::controller::view::{self, PipelineView};
+use crate::logs::{LogLine, Wanted};
 
 impl Control {
     /// All pipelines, by namespace and name.
@@ -66,6 +68,20 @@ impl Control {
         self.0.store.get_plan(found).await
     }
 
+    /// The cluster's store, and where a plan's dead letters lie: folders as this router finds them, or URLs.
+    pub fn places(&self, plan: &Plan) -> (String, String) {
+        let store = &self.0.location;
+        (absolute(store), absolute(&conveyor_store::dlq::location(store, plan)))
+    }
+
+    /// The manifest of a pipeline's newest committed epoch.
+    ///
+    /// # Errors
+    /// `unknown-pipeline`, or those of the log.
+    pub async fn committed(&self, id: &PipelineId) -> Result<Option<ManifestRef>> {
+        Ok(self.state(id).await?.committed.map(|c| c.manifest))
+    }
+
     /// What has happened to a pipeline, oldest first.
     ///
     /// # Errors
@@ -97,6 +113,14 @@ impl Control {
     /// If no leader answers.
     pub async fn sidecars(&self) -> Result<Vec<SidecarStatus>> {
         self.0.asker.ask(&Question::Sidecars).await
+    }
+
+    /// What the leader and the sidecars have said lately.
+    ///
+    /// # Errors
+    /// If no leader answers.
+    pub async fn logs(&self, wanted: Wanted) -> Result<Vec<LogLine>> {
+        self.0.asker.ask(&Question::Logs(wanted)).await
     }
 
     /// The routers, as the leader sees them.
@@ -138,21 +162,30 @@ impl Control {
     /// Lets a router that was started with a new data directory take part: it learns everything, then it votes.
     ///
     /// # Errors
-    /// `node-id-known`, `membership-refused`, or if it is not reached or does not catch up in time.
-    pub async fn add_router(&self, id: u64, address: &str) -> Result<()> {
+    /// `node-id-known`, `membership-refused`, `stale-cluster` if the members are not those of the tag `expect`, or if it is not reached or does not catch up in time.
+    pub async fn add_router(&self, id: u64, address: &str, expect: Option<u64>) -> Result<()> {
         let address = address.to_owned();
-        let _: () = self.0.asker.ask(&Question::AddRouter { id, address }).await?;
+        let _: () = self.0.asker.ask(&Question::AddRouter { id, address, expect }).await?;
         self.0.asker.ask(&Question::PromoteRouter { id }).await
     }
 
     /// Removes a router. Its id must not be used again.
     ///
     /// # Errors
-    /// `unknown-member`, `membership-refused`, or if no leader answers.
-    pub async fn remove_router(&self, id: u64) -> Result<()> {
+    /// `unknown-member`, `membership-refused`, `stale-cluster` as above, or if no leader answers.
+    pub async fn remove_router(&self, id: u64, expect: Option<u64>) -> Result<()> {
         self.log().member(id)?;
-        self.0.asker.ask(&Question::RemoveRouter { id }).await
+        self.0.asker.ask(&Question::RemoveRouter { id, expect }).await
     }
+}
+
+/// A folder from the root on; a URL as it is.
+fn absolute(location: &str) -> String {
+    if location.contains("://") {
+        return location.to_owned();
+    }
+    let path = std::path::absolute(location);
+    path.map_or_else(|_| location.to_owned(), |path| path.display().to_string())
 }
 
 /// What [`Control::measures`] gives.
@@ -193,6 +226,16 @@ fn placed(assignment: &Assignment) -> Vec<PlacedTask> {
 }
 
 impl ClusterStatus {
+    /// A number that differs where other routers take part, or in another role (FNV-1a, cut to what fits in an ETag).
+    pub fn tag(&self) -> u64 {
+        let text: String =
+            self.routers.iter().map(|r| format!("{} {} {}\n", r.id, r.address, r.role)).collect();
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        hash % 10_000_000_000_000_000
+    }
+
     /// As a node of the log sees it.
     pub(crate) fn of(log: &ReplicatedLog) -> Self {
         let status = log.status();

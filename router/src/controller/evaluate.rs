@@ -8,6 +8,7 @@ use conveyor_model::plan::Plan;
 use conveyor_model::{Incarnation, PipelineId};
 use conveyor_planner::{Placement, Site};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::Controller;
 use super::entry::{Load, Run};
@@ -189,7 +190,8 @@ impl Controller {
             drain,
             stop,
         };
-        self.spawn(job.run());
+        let span = tracing::error_span!("run", pipeline = %job.plan.pipeline);
+        self.spawn(job.run().instrument(span));
     }
 
     fn stop(&mut self, id: &PipelineId, why: String) {
@@ -209,7 +211,14 @@ impl Controller {
         let incarnation = self.world.log.applied(id).map_or(Incarnation(0), |s| s.incarnation);
         let at_us = self.world.clock.wall_us();
         let reason = reason.to_owned();
-        let command = Command::SetPhase { pipeline: id.clone(), incarnation, phase, reason, at_us };
+        let command = Command::SetPhase {
+            pipeline: id.clone(),
+            incarnation,
+            phase,
+            reason,
+            expect_version: None,
+            at_us,
+        };
         let (log, tell, id) = (self.world.log.clone(), self.tell.clone(), id.clone());
         let pause = self.world.settings.backoff;
         self.spawn(async move {

@@ -25,6 +25,7 @@ use self::entry::{Entry, Load};
 use crate::config::Settings;
 use crate::hub::Leading;
 use crate::input::Input;
+use crate::logs::Logs;
 use crate::restarts::Pauses;
 use crate::runner::{Event, RunId};
 use crate::sidecars::fleet::Lease;
@@ -40,6 +41,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
+    /// Where the lines go that sidecars send.
+    pub(crate) logs: Arc<Logs>,
 }
 
 /// The control loop's state.

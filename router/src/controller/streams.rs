@@ -98,7 +98,10 @@ impl Controller {
         }
     }
 
-    fn on_heartbeat(&mut self, session: SessionId, sidecar: &str, beat: v1::Heartbeat) {
+    fn on_heartbeat(&mut self, session: SessionId, sidecar: &str, mut beat: v1::Heartbeat) {
+        if let Some(known) = self.fleet.get(sidecar) {
+            self.world.logs.heard(sidecar, &known.hello.boot, std::mem::take(&mut beat.lines));
+        }
         self.fleet.heartbeat(self.now_us(), session, &beat);
         if let Some(outbox) = self.boxes.get(sidecar) {
             outbox.pong(beat.sequence);

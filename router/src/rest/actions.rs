@@ -51,11 +51,11 @@ async fn pause(
     Asked(query): Asked<ChangeQuery>,
     Expected(expect): Expected,
 ) -> Result<Response, Problem> {
-    expected(&control, &id, expect).await?;
     if query.validate_only {
+        expected(&control, &id, expect).await?;
         control.check_pause(&id).await?;
     } else {
-        control.pause(&id, &by).await?;
+        control.pause(&id, &by, expect).await.map_err(|e| raced(e, expect))?;
     }
     afterwards(&control, &id).await
 }
@@ -73,11 +73,11 @@ async fn resume(
     Asked(query): Asked<ChangeQuery>,
     Expected(expect): Expected,
 ) -> Result<Response, Problem> {
-    expected(&control, &id, expect).await?;
     if query.validate_only {
+        expected(&control, &id, expect).await?;
         control.check_resume(&id).await?;
     } else {
-        control.resume(&id, &by).await?;
+        control.resume(&id, &by, expect).await.map_err(|e| raced(e, expect))?;
     }
     afterwards(&control, &id).await
 }
@@ -95,11 +95,11 @@ async fn drain(
     Asked(query): Asked<ChangeQuery>,
     Expected(expect): Expected,
 ) -> Result<Response, Problem> {
-    expected(&control, &id, expect).await?;
     if query.validate_only {
+        expected(&control, &id, expect).await?;
         control.check_pause(&id).await?;
     } else {
-        control.drain(&id, &by).await?;
+        control.drain(&id, &by, expect).await.map_err(|e| raced(e, expect))?;
     }
     afterwards(&control, &id).await
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod convert;
 mod extract;
 mod leftover;
+mod logs;
 mod measures;
 mod objects;
 mod page;
@@ -74,6 +75,7 @@ fn described() -> (axum::Router<Control>, utoipa::openapi::OpenApi) {
         .merge(cluster::routes())
         .merge(routers::routes())
         .merge(backups::routes())
+        .merge(logs::routes())
         .merge(probes::routes())
         .split_for_parts()
 }

@@ -14,7 +14,7 @@ use super::convert::applied;
 use super::extract::{Asked, Body, ChangeQuery, Expected, IfMatch, Named, Nothing, PipelinePath, etag};
 use super::page::{Page, PageQuery};
 use super::problem::{Changing, ChangingWithBody, Problem, Reading, ReadingOne};
-use super::views::{AppliedPipeline, ApplyBody, DeadLetterCount, PlanDocument};
+use super::views::{AppliedPipeline, ApplyBody, DeadLetterCount, ObjectName, PlanDocument};
 use crate::control::types::{History, PipelineStatus, PipelineSummary};
 use crate::control::{Accept, Apply, Control};
 use crate::manifests::Selection;
@@ -135,9 +135,12 @@ async fn status(
 async fn plan(State(control): Shared, Named(id): Named, _: Asked<Nothing>) -> Result<Response, Problem> {
     let version = control.get(&id).await?.summary.version;
     let plan = control.plan_of(&id, Some(version)).await?;
+    let (store, dead_letters) = control.places(&plan);
+    let committed = control.committed(&id).await?.map(|c| ObjectName { key: c.key, sha256: c.sha256 });
     let plan = serde_json::to_value(&plan)
         .map_err(|e| Error::runtime("not-json", "the plan cannot be written as JSON").because(e))?;
-    Ok(([(ETAG, etag(version))], Json(PlanDocument { version, plan })).into_response())
+    let document = PlanDocument { version, plan, store, dead_letters, committed };
+    Ok(([(ETAG, etag(version))], Json(document)).into_response())
 }
 
 /// Shows what the log remembers of a pipeline: its last changes, and the versions to which it can be rolled back.

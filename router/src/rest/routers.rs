@@ -43,7 +43,7 @@ async fn add(
 ) -> Result<Response, Problem> {
     expected(&control, expect).await?;
     if !query.validate_only {
-        control.add_router(body.id, &body.address).await.map_err(not_joined)?;
+        control.add_router(body.id, &body.address, expect).await.map_err(not_joined)?;
     }
     shown(&control).await
 }
@@ -70,7 +70,7 @@ async fn remove(
     if query.validate_only {
         return shown(&control).await;
     }
-    control.remove_router(id).await?;
+    control.remove_router(id, expect).await.map_err(changed)?;
     // A router that was asked to remove itself finds no leader any more, and yet it is done.
     let itself = control.own_status().node == id;
     let seen = if itself { None } else { control.cluster().await.ok() };
@@ -89,24 +89,33 @@ async fn shown(control: &Control) -> Result<Response, Problem> {
 }
 
 fn shown_as(status: ClusterStatus) -> Result<Response, Problem> {
-    Ok(([(ETAG, etag(members(&status)))], Json(status)).into_response())
+    Ok(([(ETAG, etag(status.tag()))], Json(status)).into_response())
 }
 
 /// The cluster, unless other routers take part than the caller has seen.
 pub(super) async fn expected(control: &Control, expect: Option<u64>) -> Result<ClusterStatus, Problem> {
     let status = control.cluster().await?;
     match expect {
-        Some(expect) if expect != members(&status) => {
-            let sentence = "other routers take part now";
-            Err(Problem::new(StatusCode::PRECONDITION_FAILED, "stale-cluster", sentence)
-                .help("look at the cluster again, and send its ETag as If-Match"))
-        }
+        Some(expect) if expect != status.tag() => Err(stale()),
         _ => Ok(status),
     }
 }
 
+/// What went stale between the look and the change.
+fn changed(error: Error) -> Problem {
+    if error.code() == "stale-cluster" { stale() } else { error.into() }
+}
+
+fn stale() -> Problem {
+    Problem::new(StatusCode::PRECONDITION_FAILED, "stale-cluster", "other routers take part now")
+        .help("look at the cluster again, and send its ETag as If-Match")
+}
+
 /// That the new router is not reached is no failure of the one that was asked.
 fn not_joined(error: Error) -> Problem {
+    if error.code() == "stale-cluster" {
+        return changed(error);
+    }
     let other = matches!(error.code(), "log-unanswered" | "router-unreachable" | "node-refused");
     let problem = Problem::from(error);
     if !other {
@@ -115,14 +124,4 @@ fn not_joined(error: Error) -> Problem {
     let detail = problem.detail.into_string();
     Problem::new(StatusCode::CONFLICT, "router-not-reached", detail)
         .help("start it first, with the cluster's name and certificates, and check its address")
-}
-
-/// A number that differs where other routers take part, or in another role (FNV-1a, cut to what fits in an ETag).
-fn members(status: &ClusterStatus) -> u64 {
-    let text: String =
-        status.routers.iter().map(|r| format!("{} {} {}\n", r.id, r.address, r.role)).collect();
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    hash % 10_000_000_000_000_000
 }

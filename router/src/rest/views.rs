@@ -231,6 +231,22 @@ pub struct PlanDocument {
     /// The plan as it is stored: nodes, edges, schemas. References to secrets, never secrets.
     #[schema(value_type = Object)]
     pub plan: serde_json::Value,
+    /// Object store of the cluster: a folder or a URL.
+    pub store: String,
+    /// Where its dead letters lie: a folder or a URL.
+    pub dead_letters: String,
+    /// Manifest of the newest committed epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub committed: Option<ObjectName>,
+}
+
+/// An object in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ObjectName {
+    /// Its key.
+    pub key: String,
+    /// SHA-256 of its bytes in hex.
+    pub sha256: String,
 }
 
 /// Dead letters of one node and code.

@@ -147,18 +147,20 @@ async fn pipelines_are_paused_resumed_and_deleted_by_name() {
     let id = plan.pipeline.clone();
     assert_eq!(control.put(plan, 0, Accept::default(), false).await.expect("put"), 1);
     world.commits(&id).await;
-    control.pause(&id, "alice").await.expect("taken");
-    control.pause(&id, "alice").await.expect("again is no error");
+    let stale = control.pause(&id, "alice", Some(99)).await.expect_err("another version");
+    assert_eq!(stale.code(), "stale-plan");
+    control.pause(&id, "alice", None).await.expect("taken");
+    control.pause(&id, "alice", None).await.expect("again is no error");
     let paused = world.state_when(&id, "a pause", |s| s.phase == Phase::Paused).await;
     assert_eq!(paused.reason, "paused by alice");
     sidecar.idle(&id).await;
-    control.resume(&id, "bob").await.expect("taken");
+    control.resume(&id, "bob", None).await.expect("taken");
     world.commits(&id).await;
     assert_eq!(control.delete(&id, Some(9)).await.expect_err("stale").code(), "stale-plan");
     control.delete(&id, Some(1)).await.expect("deleted");
     sidecar.idle(&id).await;
     assert!(control.list().await.expect("listed").is_empty());
-    assert_eq!(control.pause(&id, "alice").await.expect_err("gone").code(), "unknown-pipeline");
+    assert_eq!(control.pause(&id, "alice", None).await.expect_err("gone").code(), "unknown-pipeline");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +173,7 @@ async fn a_pipeline_that_cannot_run_can_be_paused() {
     world.state_when(&id, "a reason", |s| !s.reason.is_empty()).await;
     let status = control.get(&id).await.expect("known");
     assert_eq!(status.summary.reason.as_deref(), Some("no sidecar is attached that takes tasks"));
-    control.pause(&id, "alice").await.expect("taken");
+    control.pause(&id, "alice", None).await.expect("taken");
     world.state_when(&id, "a pause", |s| s.phase == Phase::Paused).await;
 }
 
@@ -216,7 +218,7 @@ async fn routers_are_added_and_removed_through_any_router() {
     let mut world = World::start(3).await;
     let fourth = world.open_alone(4).await;
     let control = follower(&world).await.control().clone();
-    control.add_router(4, &fourth).await.expect("added");
+    control.add_router(4, &fourth, None).await.expect("added");
     let roles = |status: crate::control::types::ClusterStatus| -> Vec<(u64, String)> {
         status.routers.into_iter().map(|r| (r.id, r.role)).collect()
     };
@@ -229,8 +231,8 @@ async fn routers_are_added_and_removed_through_any_router() {
     assert!(new.list().await.expect("listed").is_empty());
     let leader = world.leader().await;
     let gone = [1, 2, 3].into_iter().find(|id| *id != leader).expect("another");
-    new.remove_router(gone).await.expect("removed");
+    new.remove_router(gone, None).await.expect("removed");
     let left = new.cluster().await.expect("asked");
     assert!(!roles(left).iter().any(|(id, _)| *id == gone));
-    assert_eq!(new.remove_router(99).await.expect_err("never was").code(), "unknown-member");
+    assert_eq!(new.remove_router(99, None).await.expect_err("never was").code(), "unknown-member");
 }

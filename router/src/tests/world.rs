@@ -117,6 +117,7 @@ impl World {
             settings: self.settings.clone(),
         };
         let components = Components {
+            journal: Arc::default(),
             registry: super::connectors::registry(),
             clock: Arc::new(TestClock(tokio::time::Instant::now())),
             disk_name: format!("disk-{id}"),
@@ -167,8 +168,14 @@ impl World {
 
     pub(super) async fn set_phase(&self, id: &PipelineId, phase: Phase) {
         let incarnation = self.state(id).await.incarnation;
-        let command =
-            Command::SetPhase { pipeline: id.clone(), incarnation, phase, reason: "asked".into(), at_us: 0 };
+        let command = Command::SetPhase {
+            pipeline: id.clone(),
+            incarnation,
+            phase,
+            reason: "asked".into(),
+            expect_version: None,
+            at_us: 0,
+        };
         assert_eq!(self.propose(command).await, Outcome::Done);
     }
 

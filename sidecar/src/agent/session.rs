@@ -18,6 +18,8 @@ use crate::heartbeat::resident_bytes;
 
 /// Messages that wait for the network; more, and the sidecar waits too.
 const OUTGOING: usize = 1024;
+/// Lines of the log in one heartbeat; more go with the next one.
+const LINES: usize = 200;
 /// Time for a router to answer a hello.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -98,6 +100,8 @@ impl Agent {
         let mut beats = interval(session.heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sequence = 0;
+        // A router that leads since a moment knows nothing of what was said before.
+        let mut told = 0;
         let mut heard = Instant::now();
         let mut draining = false;
         loop {
@@ -119,11 +123,14 @@ impl Agent {
                 news = self.news.recv() => news.and_then(|news| self.note(&news)),
                 _ = beats.tick() => {
                     sequence += 1;
+                    let lines = self.lines_after(told);
+                    told = lines.last().map_or(told, |line| line.number);
                     Some(ToRouter::Heartbeat(v1::Heartbeat {
                         sequence,
                         resident_bytes: resident_bytes(),
                         metrics: self.members.metrics(),
                         services: self.services.borrow().clone(),
+                        lines,
                     }))
                 }
                 () = drain.cancelled(), if !draining => {
@@ -140,6 +147,20 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// What the process has said after this line.
+    fn lines_after(&self, told: u64) -> Vec<v1::LogLine> {
+        let lines = self.world.components.journal.after(told, LINES, |_| true);
+        let wire = |line: conveyor_net::journal::Line| v1::LogLine {
+            number: line.number,
+            at_us: line.at_us,
+            level: line.level,
+            pipeline: line.pipeline,
+            step: line.step,
+            text: line.text,
+        };
+        lines.into_iter().map(wire).collect()
     }
 
     /// Does what the router says; what to answer.

@@ -127,8 +127,12 @@ async fn router(node: u64, input: Input, plan: Arc<Plan>) -> turmoil::Result {
         settings: router_settings(),
     };
     let clock = SimClock::shared();
-    let components =
-        conveyor_router::Components { registry: registry(input), clock: clock.clone(), disk_name: text() };
+    let components = conveyor_router::Components {
+        registry: registry(input),
+        clock: clock.clone(),
+        journal: Arc::default(),
+        disk_name: text(),
+    };
     let router = match Router::start(config, components).await {
         Ok(router) => router,
         Err(error) => {
@@ -194,6 +198,7 @@ async fn sidecar(number: u64, input: Input) -> turmoil::Result {
         },
     };
     let components = conveyor_sidecar::Components {
+        journal: Arc::default(),
         registry: registry(input),
         secrets: Arc::new(NoSecrets),
         clock: SimClock::shared(),

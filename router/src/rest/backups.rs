@@ -39,7 +39,7 @@ async fn restore(
     Expected(expect): Expected,
     Body(document): Body<Value, MAX_BACKUP>,
 ) -> Result<Json<Restored>, Problem> {
-    expected(&control, expect).await?;
     let backup = Backup::read(document)?;
+    expected(&control, expect).await?;
     Ok(Json(control.restore(&backup, query.validate_only).await?))
 }

@@ -19,7 +19,7 @@ pub const BUGS: &[(&str, &str)] = &[
     ("dead-letters-unacked", "an epoch commits without its dead letters"),
     ("publish-before-commit", "an epoch is published when its manifest is written, and then committed"),
     ("positions-after-barrier", "a source notes its positions after the barrier instead of before"),
-    ("resent-twice", "a frame that comes again after a reconnect is taken again"),
+    ("resent-twice", "a new connection begins with what was not confirmed, and whatever comes is taken"),
     ("abort-forgets", "what a task has staged for an epoch is forgotten when the epoch is given up"),
     ("barrier-unaligned", "a task goes on with a channel that has brought its barrier"),
     ("ack-before-state", "a task acknowledges before its state has arrived in the store"),

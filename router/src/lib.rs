@@ -20,6 +20,8 @@ mod restarts;
 mod run;
 mod runner;
 mod sidecars;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod transport;
 mod wire;
 

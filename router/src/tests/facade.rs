@@ -9,10 +9,11 @@ use conveyor_planner::Document;
 use conveyor_proto::v1;
 use conveyor_proto::v1::sidecar_message::Message as Says;
 
-use super::fake::Fake;
-use super::world::{World, plan, until};
+use super::world::{World, plan};
 use crate::control::{Accept, Apply};
 use crate::manifests::{Failure, Selection};
+use crate::testing::Fake;
+use crate::testing::until;
 
 fn manifest(steps: &str) -> Vec<Document> {
     let text = format!(

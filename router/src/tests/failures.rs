@@ -5,8 +5,9 @@ use conveyor_model::plan::Mode;
 use conveyor_model::progress::Report;
 use conveyor_model::{Epoch, Error, Incarnation, Kind};
 
-use super::fake::Fake;
-use super::world::{World, plan, until};
+use super::world::{World, plan};
+use crate::testing::Fake;
+use crate::testing::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_sidecar_is_replaced_by_another() {

@@ -3,8 +3,9 @@
 use conveyor_model::Incarnation;
 use conveyor_model::plan::Mode;
 
-use super::fake::Fake;
-use super::world::{World, plan, until};
+use super::world::{World, plan};
+use crate::testing::Fake;
+use crate::testing::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_leader_takes_over_what_runs() {

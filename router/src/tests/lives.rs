@@ -8,8 +8,9 @@ use conveyor_model::plan::Mode;
 use conveyor_proto::v1;
 use conveyor_proto::v1::sidecar_message::Message as Says;
 
-use super::fake::Fake;
-use super::world::{World, plan, until};
+use super::world::{World, plan};
+use crate::testing::Fake;
+use crate::testing::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_placed_deployed_and_commits() {

@@ -7,8 +7,9 @@ use conveyor_model::PipelineId;
 use conveyor_model::log::{Log as _, Outcome, PipelineState};
 use conveyor_model::plan::Mode;
 
-use super::fake::Fake;
-use super::world::{PATIENCE, World, plan};
+use super::world::{World, plan};
+use crate::testing::Fake;
+use crate::testing::PATIENCE;
 
 const PIPELINES: usize = 40;
 const SIDECARS: usize = 4;

@@ -3,7 +3,6 @@
 mod connectors;
 mod facade;
 mod failures;
-mod fake;
 mod leaders;
 mod lives;
 mod many;

@@ -18,10 +18,8 @@ use conveyor_raft::Member;
 use conveyor_store::Store;
 use tempfile::TempDir;
 
+use crate::testing::{PATIENCE, until};
 use crate::{Components, Config, Router, Settings};
-
-/// Nothing that works takes this long, also not on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 struct TestClock(tokio::time::Instant);
 
@@ -214,19 +212,6 @@ impl World {
         let committed = state.committed.expect("waited for");
         (committed.incarnation, committed.epoch.0)
     }
-}
-
-/// Waits for a condition.
-pub(super) async fn until<T>(what: &str, check: impl Fn() -> Option<T>) -> T {
-    let found = async {
-        loop {
-            match check() {
-                Some(found) => return found,
-                None => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
 /// A source, a stage and a sink of one subtask each.

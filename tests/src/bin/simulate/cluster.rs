@@ -337,6 +337,7 @@ impl Running<'_> {
                 }
             }
             Fault::Mend(a, b) => pairs(&a, &b).into_iter().for_each(|(a, b)| self.sim.repair(a, b)),
+            Fault::Break(share) => with(|world| world.breaking = share),
             Fault::Store { refused, unanswered, slowed } => {
                 let slow = Duration::from_secs(2);
                 objects::set_faults(objects::Faults { refused, unanswered, slowed, slow });
@@ -364,6 +365,7 @@ impl Running<'_> {
             disks::calm(&data_dir(node));
         }
         self.apply(Fault::Store { refused: 0, unanswered: 0, slowed: 0 });
+        self.apply(Fault::Break(0));
         self.apply(Fault::Target(0));
         self.apply(Fault::Latency(Duration::from_millis(8)));
         let all: Vec<Host> = Host::all().collect();

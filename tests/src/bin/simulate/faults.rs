@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     Cut(Vec<Host>, Vec<Host>, bool),
     /// They arrive again.
     Mend(Vec<Host>, Vec<Host>),
+    /// Connections break after some of their writes; share of a thousand.
+    Break(u64),
     /// The object store refuses, is slow, or does its work without an answer; shares of a thousand.
     Store { refused: u64, unanswered: u64, slowed: u64 },
     /// The target fails requests; share of a thousand.
@@ -94,15 +96,16 @@ fn one() -> (Fault, Fault) {
             let (a, b) = sides(host);
             (Fault::Hold(a.clone(), b.clone()), Fault::Release(a, b))
         }
-        62..72 => {
+        62..70 => {
             let (a, b) = sides(host);
             (Fault::Cut(a.clone(), b.clone(), happens(700)), Fault::Mend(a, b))
         }
-        72..86 => (
+        70..80 => (Fault::Break(20 + below(200)), Fault::Break(0)),
+        80..88 => (
             Fault::Store { refused: below(300), unanswered: below(250), slowed: below(300) },
             Fault::Store { refused: 0, unanswered: 0, slowed: 0 },
         ),
-        86..94 => (Fault::Target(50 + below(400)), Fault::Target(0)),
+        88..95 => (Fault::Target(50 + below(400)), Fault::Target(0)),
         _ => {
             (Fault::Latency(Duration::from_millis(50 + below(300))), Fault::Latency(Duration::from_millis(8)))
         }

@@ -1,4 +1,4 @@
-//! turmoil's network behind the seam of `conveyor-net`.
+//! turmoil's network behind the seam of `conveyor-net`, with connections that break while both ends live.
 
 use std::future::Future;
 use std::io;
@@ -7,9 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use conveyor_model::simulation;
 use conveyor_net::simulation::{Accept, Connected, Network};
 use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
+
+use crate::world::with;
 
 /// The network of the process that asks.
 pub(crate) struct Turmoil;
@@ -36,7 +40,7 @@ impl Network for Turmoil {
         Box::pin(async move {
             let stream = TcpStream::connect((host.as_str(), port)).await?;
             let address = stream.peer_addr()?;
-            Ok((Box::new(stream) as _, address))
+            Ok((Box::new(Line(Some(stream))) as _, address))
         })
     }
 }
@@ -51,10 +55,47 @@ impl Accept for Port {
         let accepted = ready!(accepting.as_mut().poll(cx));
         self.accepting = None;
         let (stream, address) = accepted?;
-        Poll::Ready(Ok((Box::new(stream), address)))
+        Poll::Ready(Ok((Box::new(Line(Some(stream))), address)))
     }
 
     fn local_address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+/// A connection. While connections break, any write may be its last: what was written arrives, what comes back is lost.
+struct Line(Option<TcpStream>);
+
+impl Line {
+    fn open(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.0.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.open()?.poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(self.open()?.poll_write(cx, bytes));
+        if simulation::happens(with(|world| world.breaking)) {
+            self.0 = None;
+        }
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.open()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.open()?.poll_shutdown(cx)
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) events: u64,
     /// The logs of the routers that run, by node.
     pub(crate) logs: BTreeMap<u64, std::sync::Weak<ReplicatedLog>>,
+    /// Writes after which a connection is gone, of a thousand.
+    pub(crate) breaking: u64,
     /// The system that the pipeline writes to.
     pub(crate) target: Target,
     /// Shows what is recorded.

@@ -18,14 +18,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
-use super::world::until;
+use super::until;
 
 /// A member of an incarnation.
 #[derive(Debug, Clone)]
-pub(super) struct Member {
-    pub(super) incarnation: Incarnation,
-    pub(super) number: u32,
-    pub(super) progress: Progress,
+pub struct Member {
+    /// Which one.
+    pub incarnation: Incarnation,
+    /// Its number in it.
+    pub number: u32,
+    /// What the control loop asked for last.
+    pub progress: Progress,
     tasks: Vec<TaskId>,
     sources: BTreeSet<TaskId>,
     publishes: bool,
@@ -37,32 +40,35 @@ pub(super) struct Member {
 
 /// What tests look at and change.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) members: BTreeMap<PipelineId, Member>,
+pub struct State {
+    /// Members that it runs.
+    pub members: BTreeMap<PipelineId, Member>,
     /// Every deployment that was taken up, as (pipeline, incarnation).
-    pub(super) deployed: Vec<(PipelineId, Incarnation)>,
+    pub deployed: Vec<(PipelineId, Incarnation)>,
     /// Every order to stop, as (pipeline, incarnation).
-    pub(super) stopped: Vec<(PipelineId, Incarnation)>,
+    pub stopped: Vec<(PipelineId, Incarnation)>,
     /// Terms of those who were listened to.
-    pub(super) terms: BTreeSet<u64>,
+    pub terms: BTreeSet<u64>,
     /// Messages that were ignored because a router of a higher term had spoken.
-    pub(super) refused: usize,
-    pub(super) drained: bool,
+    pub refused: usize,
+    /// It was given leave to go.
+    pub drained: bool,
     /// Attachments so far.
-    pub(super) attached: usize,
+    pub attached: usize,
     /// The sources of these pipelines have nothing more to read.
-    pub(super) finish: BTreeSet<PipelineId>,
+    pub finish: BTreeSet<PipelineId>,
     /// Members of these pipelines fail as soon as they run.
-    pub(super) fail: BTreeMap<PipelineId, fn() -> Error>,
+    pub fail: BTreeMap<PipelineId, fn() -> Error>,
     /// No heartbeats.
-    pub(super) silent: bool,
+    pub silent: bool,
     hello: v1::SidecarHello,
     term: u64,
 }
 
 /// A process that pretends; dropping it is its end.
-pub(super) struct Fake {
-    pub(super) state: Arc<Mutex<State>>,
+pub struct Fake {
+    /// What it has heard, and how it behaves.
+    pub state: Arc<Mutex<State>>,
     say: Arc<Mutex<Option<mpsc::UnboundedSender<v1::SidecarMessage>>>>,
     stop: CancellationToken,
 }
@@ -74,18 +80,24 @@ impl Drop for Fake {
 }
 
 impl Fake {
-    pub(super) fn start(id: &str, endpoints: Vec<String>) -> Self {
+    /// The first process of this name, with the connectors `in` and `out`.
+    pub fn start(id: &str, endpoints: Vec<String>) -> Self {
         Self::start_as(id, "1", endpoints)
     }
 
     /// A process of this name, `boot` telling it from others.
-    pub(super) fn start_as(id: &str, boot: &str, endpoints: Vec<String>) -> Self {
+    pub fn start_as(id: &str, boot: &str, endpoints: Vec<String>) -> Self {
+        Self::start_with(id, boot, endpoints, ("in", "out"))
+    }
+
+    /// The same, with connectors of other names than `in` and `out`: one of sources and one of sinks.
+    pub fn start_with(id: &str, boot: &str, endpoints: Vec<String>, (source, sink): (&str, &str)) -> Self {
         let hello = v1::SidecarHello {
             sidecar: id.into(),
             boot: boot.into(),
             endpoint: format!("{id}:1"),
-            sources: vec!["in".into()],
-            sinks: vec!["out".into()],
+            sources: vec![source.into()],
+            sinks: vec![sink.into()],
             cores: 2,
             ..v1::SidecarHello::default()
         };
@@ -97,27 +109,32 @@ impl Fake {
     }
 
     /// Says something on the stream that is open, if one is.
-    pub(super) fn say(&self, message: Says) {
+    pub fn say(&self, message: Says) {
         if let Some(say) = &*self.say.lock() {
             say.send(v1::SidecarMessage { message: Some(message) }).ok();
         }
     }
 
-    pub(super) fn report(&self, id: &PipelineId, incarnation: Incarnation, report: &Report) {
+    /// Says a report of a pipeline's incarnation.
+    ///
+    /// # Panics
+    /// If the report has no form on the wire.
+    pub fn report(&self, id: &PipelineId, incarnation: Incarnation, report: &Report) {
         self.say(Says::Report(v1::TaskReport::of(id, incarnation, report).expect("a report")));
     }
 
     /// Breaks the stream; it attaches again.
-    pub(super) fn cut(&self) {
+    pub fn cut(&self) {
         *self.say.lock() = None;
     }
 
     /// From now on it has heard of this term.
-    pub(super) fn lift_term(&self, term: u64) {
+    pub fn lift_term(&self, term: u64) {
         self.state.lock().term = term;
     }
 
-    pub(super) async fn attached(&self) {
+    /// Waits until a router has taken it.
+    pub async fn attached(&self) {
         let times = self.state.lock().attached;
         if times == 0 {
             until("an attachment", || (self.state.lock().attached > 0).then_some(())).await;
@@ -125,15 +142,18 @@ impl Fake {
     }
 
     /// Waits until it runs a member of a pipeline that has started.
-    pub(super) async fn runs(&self, id: &PipelineId) -> Member {
+    pub async fn runs(&self, id: &PipelineId) -> Member {
         until("a member that runs", || self.state.lock().members.get(id).filter(|m| m.ran).cloned()).await
     }
 
     /// Waits until it runs none.
-    pub(super) async fn idle(&self, id: &PipelineId) {
+    pub async fn idle(&self, id: &PipelineId) {
         until("the member's end", || (!self.state.lock().members.contains_key(id)).then_some(())).await;
     }
 }
+
+/// Between heartbeats, until the router says how often it wants them.
+const FIRST_BEATS: Duration = Duration::from_millis(100);
 
 type Say = Arc<Mutex<Option<mpsc::UnboundedSender<v1::SidecarMessage>>>>;
 
@@ -167,12 +187,15 @@ async fn attach(state: &Arc<Mutex<State>>, say: &Say, endpoint: &str) -> Option<
     *say.lock() = Some(sender.clone());
     state.lock().attached += 1;
     drop(sender);
-    let mut beats = tokio::time::interval(Duration::from_millis(100));
+    let mut beats = tokio::time::interval(FIRST_BEATS);
     let mut sequence = 0;
     loop {
         tokio::select! {
             message = told.message() => {
                 let message = message.ok()??;
+                if let Some(Told::Welcome(welcome)) = &message.message {
+                    beats = tokio::time::interval(Duration::from_millis(welcome.heartbeat_ms));
+                }
                 let answers = listen(&mut state.lock(), message);
                 let open = say.lock();
                 for answer in answers {

@@ -127,7 +127,7 @@ impl Cluster {
         let mut make = Command::new(binary::conveyorctl()?);
         make.args(["certs", "--routers", &routers, "--sidecars", &options.sidecars.to_string(), "--out"]);
         succeed(make.arg(&certs)).context("no certificates")?;
-        let rest = Rest::new(&endpoints, certs.join("ca.crt"), certs.join("admin.token"))?;
+        let rest = Rest::new(&endpoints, &certs.join("ca.crt"), &certs.join("admin.token"))?;
         let id = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let network = options.faulty_network.then(|| Network::new(&id)).transpose()?;
         Ok(Self {
@@ -213,7 +213,7 @@ impl Cluster {
     /// # Errors
     /// When the files of the cluster cannot be read.
     pub fn client_of(&self, endpoints: &[String]) -> Result<Rest> {
-        Rest::new(endpoints, self.cert("ca.crt"), self.cert("admin.token"))
+        Rest::new(endpoints, &self.cert("ca.crt"), &self.cert("admin.token"))
     }
 
     /// The folder of the cluster: data, store, certificates, logs.

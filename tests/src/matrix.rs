@@ -177,17 +177,16 @@ impl Matrix {
             Scene::Behind => {
                 let follower = self.follower();
                 self.cluster.routers[follower].kill()?;
-                self.cluster.apply(manifest)?;
                 self.outgrow()?;
+                self.cluster.apply(manifest)?;
+                self.first_epoch(name)?;
                 self.arm(cell, name)?;
                 self.cluster.routers[follower].start()?;
                 Ok((self.strike(cell, name)?, None))
             }
             Scene::Members => {
                 self.cluster.apply(manifest)?;
-                self.cluster.wait("an epoch is committed", |c| {
-                    c.status(name).ok()?["epoch"].as_u64().filter(|e| *e > 0)
-                })?;
+                self.first_epoch(name)?;
                 self.arm(cell, name)?;
                 let coming = Coming::begin(&mut self.cluster)?;
                 Ok((self.strike(cell, name)?, Some(coming)))
@@ -195,13 +194,24 @@ impl Matrix {
         }
     }
 
-    /// Waits until the log has grown so much that who was away needs a snapshot.
+    fn first_epoch(&self, name: &str) -> Result<()> {
+        let committed = |c: &Cluster| c.status(name).ok()?["epoch"].as_u64().filter(|e| *e > 0);
+        self.cluster.wait("an epoch is committed", committed).map(drop)
+    }
+
+    /// Makes the log grow so much that who is away needs a snapshot.
     fn outgrow(&self) -> Result<()> {
         let last = |c: &Cluster| c.get("/v1/cluster").ok()?["lastEntry"].as_u64();
         let began = self.cluster.wait("a leader", last)?;
         // One snapshot interval until the next snapshot is made, and what is kept behind it.
         let enough = began + 2 * SNAPSHOT_EVERY + SNAPSHOT_EVERY / 4;
-        self.cluster.wait("the log grows", |c| last(c).filter(|l| *l >= enough)).map(drop)
+        while self.cluster.wait("a leader", last)? < enough {
+            self.cluster.run(&["pause", "occupied"])?;
+            self.cluster.wait_phase("occupied", "paused")?;
+            self.cluster.run(&["resume", "occupied"])?;
+            self.cluster.wait_phase("occupied", "running")?;
+        }
+        Ok(())
     }
 
     /// Tells the processes where to stop.

@@ -65,12 +65,18 @@ impl Record {
 
     /// Whether a cell was tried and need not be tried again: its output was right, or failures are not tried again.
     pub fn has(&self, cell: &Cell, failures_too: bool) -> bool {
-        self.lines.iter().any(|l| l.is(cell) && (failures_too || l.failure.is_none()))
+        self.newest().any(|l| l.is(cell) && (failures_too || l.failure.is_none()))
+    }
+
+    /// The newest line of each cell: it takes the place of earlier ones.
+    fn newest(&self) -> impl Iterator<Item = &Line> {
+        let key = |l: &&Line| (l.phase.clone(), l.role.clone(), l.fault.clone(), l.seed);
+        self.lines.iter().map(|l| (key(&l), l)).collect::<BTreeMap<_, _>>().into_values()
     }
 
     /// Cells whose last try failed.
     pub fn failed(&self) -> usize {
-        self.lines.iter().filter(|l| l.failure.is_some()).count()
+        self.newest().filter(|l| l.failure.is_some()).count()
     }
 
     /// Notes what came of a cell; what was noted of it before counts no more.
@@ -98,12 +104,9 @@ impl Record {
 
     /// The table of all cells, in Markdown: seconds from the end of the fault to the end of the job, seed by seed.
     pub fn table(&self) -> String {
-        // A later line of a cell takes the place of an earlier one.
-        let newest: BTreeMap<(&str, &str, &str, u64), &Line> =
-            self.lines.iter().map(|l| ((l.phase.as_str(), l.role.as_str(), l.fault.as_str(), l.seed), l)).collect();
         let words = |phase: &str, role: &str, fault: Fault| {
-            let of = newest.iter().filter(|((p, r, f, _), _)| (*p, *r, *f) == (phase, role, fault.name()));
-            let all: Vec<String> = of.map(|(_, line)| line.word()).collect();
+            let of = |l: &&Line| (l.phase.as_str(), l.role.as_str(), l.fault.as_str()) == (phase, role, fault.name());
+            let all: Vec<String> = self.newest().filter(of).map(Line::word).collect();
             if all.is_empty() { "-".to_owned() } else { all.join(", ") }
         };
         let mut text = String::from("| phase |");
@@ -125,12 +128,10 @@ impl Record {
 
     /// How many cells there are of each kind, as a sentence.
     pub fn sum(&self) -> String {
-        let newest: BTreeMap<_, _> =
-            self.lines.iter().map(|l| ((&l.phase, &l.role, &l.fault, l.seed), l)).collect();
-        let count = |wanted: fn(&Line) -> bool| newest.values().filter(|l| wanted(l)).count();
+        let count = |wanted: fn(&Line) -> bool| self.newest().filter(|l| wanted(l)).count();
         format!(
             "{} cells tried: {} with the same output, in {} more the moment did not come, {} failed",
-            newest.len(),
+            count(|_| true),
             count(|l| l.recovered.is_some() && l.happened),
             count(|l| l.recovered.is_some() && !l.happened),
             count(|l| l.failure.is_some()),

@@ -20,8 +20,8 @@ use crate::cluster::{Cluster, Options, Process, now};
 use crate::failure::succeed;
 use crate::traffic::{self, Mode, Shape};
 use crate::{binary, oracle};
-pub use cell::{Cell, Fault, PHASES, Phase, ROLES, Role, phase_named, role_named};
 use cell::Scene;
+pub use cell::{Cell, Fault, PHASES, Phase, ROLES, Role, phase_named, role_named};
 use members::Coming;
 pub use record::Record;
 use watch::Watch;
@@ -144,7 +144,7 @@ impl Matrix {
         let recovered = began.elapsed();
         ensure!(recovered <= CAUGHT_UP_WITHIN, "caught up after {recovered:?}\n{}", self.cluster.logs());
         oracle::judge("same_outputs.py", &[&self.folder.path().join("reference"), &output])
-            .with_context(|| self.cluster.logs())?;
+            .with_context(|| format!("other rows than the undisturbed run\n{}", self.cluster.logs()))?;
         if let Some(coming) = coming {
             coming.finish(&mut self.cluster)?;
         }

@@ -126,12 +126,7 @@ impl Partitions {
     fn manifest(&self, name: &str, steps: &str) -> Result<PathBuf> {
         let folder = self.folder.path();
         let output = folder.join(name).display().to_string();
-        let text = traffic::manifest(
-            Mode::Job,
-            Shape { parallelism: 1, interval: "100ms" },
-            folder,
-            &output,
-        );
+        let text = traffic::manifest(Mode::Job, Shape { parallelism: 1, interval: "100ms" }, folder, &output);
         let text = text
             .replacen("metadata: {name: killed}", &format!("metadata: {{name: {name}}}"), 1)
             .replacen("spec:\n", "spec:\n  placement: {spread: true}\n", 1)

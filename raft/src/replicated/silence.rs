@@ -65,7 +65,10 @@ mod tests {
     fn a_leader_without_a_majority_is_silent_and_speaks_now_and_then() {
         let Silence { rhythm, .. } = Silence::new(Duration::from_millis(900), Duration::from_millis(150));
         let silent = |ms| rhythm.is_silent(Duration::from_millis(ms));
-        assert!([0, 1_000, 1_799].into_iter().all(|ms| !silent(ms)), "a majority answers, or did a moment ago");
+        assert!(
+            [0, 1_000, 1_799].into_iter().all(|ms| !silent(ms)),
+            "a majority answers, or did a moment ago"
+        );
         assert!([1_800, 3_000, 4_499].into_iter().all(silent), "for longer than followers wait");
         assert!([4_500, 4_799].into_iter().all(|ms| !silent(ms)), "it may be the only one that can lead");
         assert!(silent(4_800) && !silent(7_600));

@@ -90,7 +90,7 @@ fn try_cells(asked: &Asked, record: &mut Record) -> Result<()> {
             Ok(seen) if seen.happened => eprintln!("{cell}: {:.1} s", seen.recovered.as_secs_f64()),
             Ok(_) => eprintln!("{cell}: the moment did not come"),
             Err(why) => {
-                eprintln!("{cell}: FAILED: {why}");
+                eprintln!("{cell}: FAILED: {}", why.lines().next().unwrap_or_default());
                 if let Some(file) = &asked.record {
                     let name: String =
                         cell.to_string().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();

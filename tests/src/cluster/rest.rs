@@ -33,7 +33,11 @@ impl Rest {
         let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
         let client = |endpoint: &String| {
             let endpoints = vec![endpoint.clone()];
-            Client::new(&Target { endpoints, ca: Some(ca.to_owned()), token_file: Some(token_file.to_owned()) })
+            Client::new(&Target {
+                endpoints,
+                ca: Some(ca.to_owned()),
+                token_file: Some(token_file.to_owned()),
+            })
         };
         let clients = endpoints.iter().map(client).collect::<Result<_, _>>()?;
         Ok(Self { runtime, clients, answers: AtomicUsize::new(0) })

@@ -78,12 +78,7 @@ pub const PHASES: &[Phase] = &[
     phase("applying", "engine-publish-sink-before", 2),
     phase("applied but not reported", "engine-published", 2),
     phase("clean-up", "epoch-clean-up-after", 1),
-    Phase {
-        name: "snapshot install",
-        point: Some("raft-before-install"),
-        passes: 1,
-        scene: Scene::Behind,
-    },
+    Phase { name: "snapshot install", point: Some("raft-before-install"), passes: 1, scene: Scene::Behind },
     // A router that comes is a learner first, then one of the voters of a joint membership, then a voter.
     Phase {
         name: "membership change",

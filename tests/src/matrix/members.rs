@@ -45,9 +45,13 @@ impl Coming {
             drop(asking.join());
         }
         let (id, address, rest) = (self.id, self.address.clone(), cluster.client()?);
-        until("the router votes", &rest, |r| r == Some("voter"), id, || {
-            rest.add_router(id, &address).map(drop)
-        })?;
+        until(
+            "the router votes",
+            &rest,
+            |r| r == Some("voter"),
+            id,
+            || rest.add_router(id, &address).map(drop),
+        )?;
         until("the router is gone", &rest, |r| r.is_none(), id, || rest.remove_router(id).map(drop))?;
         let process = cluster.routers.iter_mut().find(|r| r.name() == format!("router-{id}"));
         process.context("the router was started here")?.kill()

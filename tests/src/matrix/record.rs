@@ -56,7 +56,9 @@ impl Record {
     /// When the file cannot be read.
     pub fn open(path: Option<&Path>) -> Result<Self> {
         let text = match path {
-            Some(path) if path.exists() => std::fs::read_to_string(path).context("the record cannot be read")?,
+            Some(path) if path.exists() => {
+                std::fs::read_to_string(path).context("the record cannot be read")?
+            }
             _ => String::new(),
         };
         let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
@@ -91,7 +93,8 @@ impl Record {
             seed: cell.seed,
             recovered: seen.as_ref().ok().map(|s| s.recovered.as_secs_f64()),
             happened: seen.as_ref().is_ok_and(|s| s.happened),
-            failure: seen.err(),
+            // What follows the first line are the ends of logs.
+            failure: seen.err().map(|why| why.lines().next().unwrap_or_default().to_owned()),
         };
         self.lines.retain(|l| !l.is(cell));
         if let Some(path) = &self.path {
@@ -105,7 +108,9 @@ impl Record {
     /// The table of all cells, in Markdown: seconds from the end of the fault to the end of the job, seed by seed.
     pub fn table(&self) -> String {
         let words = |phase: &str, role: &str, fault: Fault| {
-            let of = |l: &&Line| (l.phase.as_str(), l.role.as_str(), l.fault.as_str()) == (phase, role, fault.name());
+            let of = |l: &&Line| {
+                (l.phase.as_str(), l.role.as_str(), l.fault.as_str()) == (phase, role, fault.name())
+            };
             let all: Vec<String> = self.newest().filter(of).map(Line::word).collect();
             if all.is_empty() { "-".to_owned() } else { all.join(", ") }
         };
@@ -160,7 +165,8 @@ mod tests {
         record.note(&cell(1), Err("lost a row".into())).unwrap();
         record.note(&cell(2), Ok(Seen { happened: true, recovered: Duration::from_millis(1_260) })).unwrap();
         assert!(record.has(&cell(1), true) && !record.has(&cell(1), false) && record.has(&cell(2), false));
-        let row = |record: &Record| record.table().lines().find(|l| l.contains("applying")).unwrap().to_owned();
+        let row =
+            |record: &Record| record.table().lines().find(|l| l.contains("applying")).unwrap().to_owned();
         assert_eq!(row(&record), "| applying | - / - | - / - | - / FAILED, 1.3 | - / - | - / - | - / - |");
         let mut again = Record::open(Some(&path)).unwrap();
         assert_eq!(row(&again), row(&record));

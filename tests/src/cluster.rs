@@ -294,7 +294,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until a pipeline is in a phase.
+    /// Waits until a pipeline is in a phase; one that is finished, until all of it is published.
     ///
     /// # Errors
     /// When it fails, or the phase does not come in time.
@@ -302,7 +302,8 @@ impl Cluster {
         let found = self.wait(&format!("{pipeline} is {phase}"), |c| {
             let status = c.status(pipeline).ok()?;
             let now = status["phase"].as_str()?;
-            (now == phase || now == "failed").then_some(status)
+            ((now == phase && (now != "finished" || is_settled(&status))) || now == "failed")
+                .then_some(status)
         })?;
         ensure!(found["phase"] == phase, "{pipeline} has failed: {found:#}\n{}", self.logs());
         Ok(found)
@@ -321,6 +322,12 @@ impl Cluster {
     pub fn logs(&self) -> String {
         self.routers.iter().chain(&self.sidecars).map(Process::tail).collect()
     }
+}
+
+/// Whether nothing of a finished pipeline is left to be done: the log calls it finished with its last commit, and says why
+/// once that is published and cleaned up behind.
+pub fn is_settled(status: &Value) -> bool {
+    status["phase"] == "finished" && status["reason"].as_str().is_some_and(|reason| !reason.is_empty())
 }
 
 /// Monotonic time for waits of tests.

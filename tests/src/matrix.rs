@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cluster::{Cluster, Options, Process, now};
+use crate::cluster::{Cluster, Options, Process, is_settled, now};
 use crate::failure::succeed;
 use crate::traffic::{self, Mode, Shape};
 use crate::{binary, oracle};
@@ -252,7 +252,7 @@ impl Matrix {
                 return Ok(true);
             }
             // A router stops after a job that is over, too, to clean up or to install a snapshot.
-            let over = seen.as_ref().is_some_and(|s| s["phase"] == "finished");
+            let over = seen.as_ref().is_some_and(is_settled);
             let late = began.elapsed() > MOMENT_WITHIN;
             if (over && cell.phase.scene == Scene::Plain) || late {
                 return Ok(false);

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -48,6 +48,13 @@ pub struct Seen {
     pub happened: bool,
     /// Time from the end of the fault to the end of the job.
     pub recovered: Duration,
+}
+
+impl Seen {
+    /// The job took longer than it may after a fault. On a machine that does other work at the same time it says little.
+    pub fn is_late(&self) -> bool {
+        self.recovered > CAUGHT_UP_WITHIN
+    }
 }
 
 /// A cluster, an input, and what an undisturbed `run` makes of it.
@@ -128,7 +135,7 @@ impl Matrix {
     /// Tries one cell: a pipeline of its own over the same input, the fault, and the comparison.
     ///
     /// # Errors
-    /// When rows were lost or doubled, or the pipeline did not catch up in time.
+    /// When rows were lost or doubled, or the job does not end at all.
     pub fn try_cell(&mut self, cell: &Cell) -> Result<Seen> {
         self.tried += 1;
         let name = format!("cell-{}", self.tried);
@@ -142,7 +149,6 @@ impl Matrix {
         let began = now();
         self.cluster.wait_phase(&name, "finished")?;
         let recovered = began.elapsed();
-        ensure!(recovered <= CAUGHT_UP_WITHIN, "caught up after {recovered:?}\n{}", self.cluster.logs());
         oracle::judge("same_outputs.py", &[&self.folder.path().join("reference"), &output])
             .with_context(|| format!("other rows than the undisturbed run\n{}", self.cluster.logs()))?;
         if let Some(coming) = coming {

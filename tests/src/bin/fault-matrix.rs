@@ -1,7 +1,7 @@
 //! Tries cells of the fault matrix, keeps a record of them, and writes the table of `docs/reliability.md`.
 //!
 //! `fault-matrix [--seeds N] [--first-seed N] [--role NAME] [--phase NAME] [--kills-only] [--record FILE [--again]]` tries what the record does not
-//! have yet (with `--again`, also what failed); `fault-matrix --table --record FILE` only writes the table.
+//! have yet (with `--again`, also what failed, was late, or whose moment did not come); `fault-matrix --table --record FILE` only writes the table.
 
 use std::path::PathBuf;
 
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
     say(&format!("{}.", record.sum()));
     match record.failed() {
         0 => Ok(()),
-        failed => bail!("{failed} cells failed"),
+        failed => bail!("{failed} cells failed or were late"),
     }
 }
 

@@ -22,7 +22,7 @@ struct Line {
     recovered: Option<f64>,
     /// The moment came.
     happened: bool,
-    /// Why it was not right.
+    /// Why it was not right, or that it was late.
     failure: Option<String>,
 }
 
@@ -36,6 +36,7 @@ impl Line {
 
     fn word(&self) -> String {
         match (self.recovered, self.happened) {
+            (Some(seconds), true) if self.failure.is_some() => format!("{seconds:.1} (late)"),
             (Some(seconds), true) => format!("{seconds:.1}"),
             (Some(_), false) => "not come".to_owned(),
             (None, _) => "FAILED".to_owned(),
@@ -65,9 +66,10 @@ impl Record {
         Ok(Self { path: path.map(Path::to_owned), lines: lines.context("this is no record")? })
     }
 
-    /// Whether a cell was tried and need not be tried again: its output was right, or failures are not tried again.
-    pub fn has(&self, cell: &Cell, failures_too: bool) -> bool {
-        self.newest().any(|l| l.is(cell) && (failures_too || l.failure.is_none()))
+    /// Whether a cell was tried and need not be tried again: its moment came, its output was right and in time. Or whatever came
+    /// of it.
+    pub fn has(&self, cell: &Cell, whatever: bool) -> bool {
+        self.newest().any(|l| l.is(cell) && (whatever || (l.failure.is_none() && l.happened)))
     }
 
     /// The newest line of each cell: it takes the place of earlier ones.
@@ -94,7 +96,10 @@ impl Record {
             recovered: seen.as_ref().ok().map(|s| s.recovered.as_secs_f64()),
             happened: seen.as_ref().is_ok_and(|s| s.happened),
             // What follows the first line are the ends of logs.
-            failure: seen.err().map(|why| why.lines().next().unwrap_or_default().to_owned()),
+            failure: match seen {
+                Ok(seen) => seen.is_late().then(|| "late".to_owned()),
+                Err(why) => Some(why.lines().next().unwrap_or_default().to_owned()),
+            },
         };
         self.lines.retain(|l| !l.is(cell));
         if let Some(path) = &self.path {
@@ -135,11 +140,12 @@ impl Record {
     pub fn sum(&self) -> String {
         let count = |wanted: fn(&Line) -> bool| self.newest().filter(|l| wanted(l)).count();
         format!(
-            "{} cells tried: {} with the same output, in {} more the moment did not come, {} failed",
+            "{} cells tried: {} with the same output ({} of them late), in {} more the moment did not come, {} failed",
             count(|_| true),
             count(|l| l.recovered.is_some() && l.happened),
+            count(|l| l.recovered.is_some() && l.happened && l.failure.is_some()),
             count(|l| l.recovered.is_some() && !l.happened),
-            count(|l| l.failure.is_some()),
+            count(|l| l.recovered.is_none()),
         )
     }
 }

@@ -28,9 +28,9 @@ spec:
   checkpoint: {interval: 100ms}
   sources:
     - name: numbers
-      generator: {rowsPerSecond: 10000, fields: {n: sequence}}
+      generator: {rowsPerSecond: 10000}
   steps:
-    - filter: n % 2 = 0
+    - filter: id % 2 = 0
   sinks:
     - name: out
       file: {path: '{output}', format: ndjson}
@@ -129,9 +129,9 @@ spec:
   mode: streaming
   sources:
     - name: numbers
-      generator: {rowsPerSecond: 1, fields: {n: sequence}}
+      generator: {rowsPerSecond: 1}
   steps:
-    - filter: n %% 2 = 0
+    - filter: id %% 2 = 0
   sinks:
     - name: out
       blackhole: {}

@@ -2,7 +2,8 @@
 //!
 //! `CONVEYOR_CRASH_AT=name:3` aborts the process, as `kill -9` would, the third time that it passes `name`.
 //! `CONVEYOR_STOP_FILE=FILE` makes it stop (`SIGSTOP`) where the file says, so that a test can do something at that very moment: its
-//! line `name:3` is read again whenever it changes, and counts from then on.
+//! line `name:3` is read again whenever it changes, and counts from then on. The process takes the file with it, so that of several
+//! processes which are told by one file only the first one stops.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -121,7 +122,20 @@ fn is_told(told: &Mutex<Told>, file: &Path, name: &str) -> bool {
     }
     let count = count.split(':').next().and_then(|n| n.parse().ok());
     told.passed += 1;
-    Some(told.passed) == count
+    Some(told.passed) == count && takes(file, &told.line)
+}
+
+/// Whether this process takes the file before any other does.
+fn takes(file: &Path, line: &str) -> bool {
+    let taken = file.with_extension(std::process::id().to_string());
+    // It may have been replaced since it was read: then it speaks of another moment, and is put back.
+    let ours = std::fs::rename(file, &taken).is_ok();
+    let same = ours && std::fs::read_to_string(&taken).is_ok_and(|text| text == line);
+    if ours && !same {
+        // Without it nobody stops, and whoever wrote it sees that the moment does not come.
+        drop(std::fs::rename(&taken, file));
+    }
+    same
 }
 
 fn stop_self(name: &str) {
@@ -144,9 +158,19 @@ mod tests {
         assert!(!is_told(&told, &file, "a"));
         std::fs::write(&file, "a:2:first").unwrap();
         let passes = |name| (0..3).map(|_| is_told(&told, &file, name)).collect::<Vec<_>>();
-        assert_eq!(passes("a"), [false, true, false]);
         assert_eq!(passes("b"), [false; 3]);
+        assert_eq!(passes("a"), [false, true, false]);
         std::fs::write(&file, "a:2:second").unwrap();
         assert_eq!(passes("a"), [false, true, false]);
+    }
+
+    #[test]
+    fn of_several_processes_the_first_one_stops_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stop");
+        std::fs::write(&file, "a:2").unwrap();
+        let (one, other) = (Mutex::default(), Mutex::default());
+        let stops = [&one, &other, &other, &one, &other].map(|told| is_told(told, &file, "a"));
+        assert_eq!(stops, [false, false, true, false, false]);
     }
 }

@@ -42,7 +42,7 @@ pub struct Config {
     /// Threads for data tasks.
     pub worker_threads: usize,
     /// An epoch that takes longer is given up; its rows go into the next one.
-    pub epoch_timeout: Duration,
+    pub epoch_timeout: Option<Duration>,
     /// Committed manifests that are kept.
     pub keep_manifests: usize,
     /// Rows to aim at in one batch.
@@ -57,7 +57,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             worker_threads: std::thread::available_parallelism().map_or(1, usize::from),
-            epoch_timeout: Duration::from_secs(600),
+            epoch_timeout: None,
             keep_manifests: 3,
             batch_rows: BATCH_ROWS,
             coalesce_rows: BATCH_ROWS,

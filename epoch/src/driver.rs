@@ -177,8 +177,7 @@ impl Driver {
         if let Some(pending) = self.pending.take() {
             self.abort(pending, "its control loop is gone").await?;
         }
-        let every = Duration::from_millis(self.plan.checkpoint_interval_ms.max(1));
-        let mut ticks = interval(every);
+        let mut ticks = interval(self.interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         while !self.state.done {
@@ -339,7 +338,7 @@ impl Driver {
                 self.state.sent.clear();
                 self.state.codes.clear();
                 self.state.begun_us = self.components.clock.monotonic_us();
-                self.state.deadline = Some(Instant::now() + self.settings.epoch_timeout);
+                self.state.deadline = Some(Instant::now() + self.settings.timeout(self.interval()));
                 self.progress.send_modify(|p| p.inject = epoch);
                 Ok(None)
             }
@@ -361,6 +360,11 @@ impl Driver {
                 Ok(None)
             }
         }
+    }
+
+    /// Time between two epochs.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.plan.checkpoint_interval_ms.max(1))
     }
 
     async fn begin(&mut self) -> Result<Event> {

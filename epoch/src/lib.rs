@@ -46,14 +46,28 @@ pub struct Components {
 /// Settings of the control loop.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// An epoch that takes longer is given up; its rows go into the next one.
-    pub epoch_timeout: Duration,
+    /// An epoch that takes longer is given up; its rows go into the next one. `None` follows the pipeline's checkpoint
+    /// interval, see [`Settings::timeout`].
+    pub epoch_timeout: Option<Duration>,
     /// Committed manifests that are kept.
     pub keep_manifests: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { epoch_timeout: Duration::from_secs(600), keep_manifests: 3 }
+        Self { epoch_timeout: None, keep_manifests: 3 }
+    }
+}
+
+/// Least time that an epoch gets where nothing else is set: barriers and uploads wait for whatever is slow.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Checkpoint intervals after which an epoch is given up, where they are longer than that.
+const TIMEOUT_INTERVALS: u32 = 10;
+
+impl Settings {
+    /// Time that an epoch of a pipeline with this checkpoint interval gets: what is set, or else ten intervals, a minute at
+    /// least. A process that hangs without losing its lease holds the pipeline up for so long.
+    pub fn timeout(&self, interval: Duration) -> Duration {
+        self.epoch_timeout.unwrap_or_else(|| LEAST_TIMEOUT.max(interval.saturating_mul(TIMEOUT_INTERVALS)))
     }
 }

@@ -2,3 +2,4 @@
 
 mod conserve;
 mod driver;
+mod settings;

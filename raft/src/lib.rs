@@ -49,4 +49,8 @@ pub const FAILPOINTS: &[&str] = &[
     "raft-after-wal-delete",
     "raft-before-raft-snapshot",
     "raft-after-raft-snapshot",
+    "raft-before-install",
+    "raft-after-install",
+    "raft-commit-appended",
+    "raft-members-appended",
 ];

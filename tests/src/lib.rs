@@ -11,6 +11,7 @@ pub mod failure;
 pub mod kill;
 pub mod matrix;
 pub mod oracle;
+pub mod partitions;
 pub mod python;
 pub mod report;
 pub mod servers;

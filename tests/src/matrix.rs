@@ -3,123 +3,43 @@
 //! The moment is exact: the process in which the phase happens stops itself there (`CONVEYOR_STOP_FILE`); then the fault strikes
 //! the process in the role, which may be the same or another one; then the first one goes on.
 
-use std::fmt;
+mod cell;
+mod members;
+mod record;
+mod watch;
+
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cluster::{Cluster, Options, now};
+use crate::cluster::{Cluster, Options, Process, is_settled, now};
 use crate::failure::succeed;
 use crate::traffic::{self, Mode, Shape};
 use crate::{binary, oracle};
+use cell::Scene;
+pub use cell::{Cell, Fault, PHASES, Phase, ROLES, Role, phase_named, role_named};
+use members::Coming;
+pub use record::Record;
+use watch::Watch;
 
 /// Rows of the input.
 const ROWS: usize = 60_000;
-/// Longest time from the end of a fault to the next commit.
+/// Longest time from the end of a fault to the end of the job.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(15);
 /// Longer than a lease, which is 3 seconds.
 const STOPPED_FOR: Duration = Duration::from_secs(4);
 /// Time for the moment of a phase to come.
-const MOMENT_WITHIN: Duration = Duration::from_secs(20);
-
-/// What a process is to a pipeline, or to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The sidecar that reads a source.
-    Source,
-    /// The sidecar that runs the steps.
-    Operator,
-    /// The sidecar that writes a sink.
-    Sink,
-    /// The sidecar that publishes dead letters.
-    DeadLetters,
-    /// The router that leads.
-    Leader,
-    /// A router that does not.
-    Follower,
-}
-
-/// All roles.
-pub const ROLES: &[Role] =
-    &[Role::Source, Role::Operator, Role::Sink, Role::DeadLetters, Role::Leader, Role::Follower];
-
-impl Role {
-    /// Its name in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Source => "source",
-            Role::Operator => "operator",
-            Role::Sink => "sink",
-            Role::DeadLetters => "dead letters",
-            Role::Leader => "leader",
-            Role::Follower => "follower",
-        }
-    }
-}
-
-/// A moment in the life of an epoch.
-#[derive(Debug)]
-pub struct Phase {
-    /// Its name in tables.
-    pub name: &'static str,
-    /// The crash point at which it is; none for a moment while rows flow.
-    point: Option<&'static str>,
-    /// The point may be passed at a later epoch than the first.
-    later: bool,
-}
-
-/// All phases, in the order of an epoch's life.
-pub const PHASES: &[Phase] = &[
-    Phase { name: "deploy", point: Some("epoch-incarnation-after"), later: false },
-    Phase { name: "running", point: None, later: false },
-    Phase { name: "barrier sent", point: Some("engine-inject-after"), later: true },
-    Phase { name: "aligning", point: Some("engine-barrier-aligned"), later: true },
-    Phase { name: "state upload", point: Some("engine-state-upload-before"), later: true },
-    Phase { name: "all acked", point: Some("epoch-all-acked"), later: true },
-    Phase { name: "manifest written", point: Some("epoch-manifest-after"), later: true },
-    Phase { name: "commit proposed", point: Some("raft-after-wal-write"), later: true },
-    Phase { name: "committed but not told", point: Some("epoch-committed-not-published"), later: true },
-    Phase { name: "applying", point: Some("engine-publish-sink-before"), later: true },
-    Phase { name: "applied but not reported", point: Some("engine-published"), later: true },
-    Phase { name: "clean-up", point: Some("epoch-clean-up-after"), later: false },
-    Phase { name: "snapshot", point: Some("raft-before-raft-snapshot"), later: false },
-];
-
-/// What happens to the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// `kill -9`, then a new start.
-    Kill,
-    /// Stopped for longer than its lease, then it goes on: a zombie.
-    Zombie,
-}
-
-/// One cell of the matrix.
-#[derive(Debug, Clone, Copy)]
-pub struct Cell {
-    /// Who.
-    pub role: Role,
-    /// When.
-    pub phase: &'static Phase,
-    /// What.
-    pub fault: Fault,
-    /// Varies at which pass of the phase it happens.
-    pub seed: u64,
-}
-
-impl fmt::Display for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.fault {
-            Fault::Kill => "kill -9",
-            Fault::Zombie => "stop and continue",
-        };
-        write!(f, "{word} of the {} at `{}`, seed {}", self.role.name(), self.phase.name, self.seed)
-    }
-}
+const MOMENT_WITHIN: Duration = Duration::from_secs(30);
+/// Entries of the log between two snapshots: few, so that short jobs come by them.
+const SNAPSHOT_EVERY: u64 = 16;
+/// Routers that vote all the time.
+const ROUTERS: usize = 3;
+/// Changes of the membership that one cluster can be tried with: each needs a certificate.
+const SPARE_ROUTERS: u32 = 16;
 
 /// What was seen of a cell whose output was right.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +48,13 @@ pub struct Seen {
     pub happened: bool,
     /// Time from the end of the fault to the end of the job.
     pub recovered: Duration,
+}
+
+impl Seen {
+    /// The job took longer than it may after a fault. On a machine that does other work at the same time it says little.
+    pub fn is_late(&self) -> bool {
+        self.recovered > CAUGHT_UP_WITHIN
+    }
 }
 
 /// A cluster, an input, and what an undisturbed `run` makes of it.
@@ -159,16 +86,56 @@ impl Matrix {
         let stop_file = folder.path().join("stop");
         let settings = vec![
             ("CONVEYOR_STOP_FILE".to_owned(), stop_file.display().to_string()),
-            ("CONVEYOR_SNAPSHOT_EVERY".to_owned(), "64".to_owned()),
+            ("CONVEYOR_SNAPSHOT_EVERY".to_owned(), SNAPSHOT_EVERY.to_string()),
         ];
-        let cluster = Cluster::start(&Options { settings, ..Options::default() }, folder.path())?;
-        Ok(Self { cluster, folder, stop_file, tried: 0 })
+        let options = Options { settings, spare_routers: SPARE_ROUTERS, ..Options::default() };
+        let cluster = Cluster::start(&options, folder.path())?;
+        let matrix = Self { cluster, folder, stop_file, tried: 0 };
+        matrix.occupy_first_sidecar()?;
+        Ok(matrix)
+    }
+
+    /// A small pipeline takes its place on the first sidecar, whose name makes it publish the dead letters of every other
+    /// pipeline: so sources go elsewhere, and the four roles of sidecars are four processes.
+    fn occupy_first_sidecar(&self) -> Result<()> {
+        let folder = self.folder.path().join("occupied");
+        fs::create_dir_all(folder.join("in"))?;
+        let text = format!(
+            "apiVersion: etl.router/v1\nkind: Pipeline\nmetadata: {{name: occupied}}\nspec:\n  mode: streaming\n  \
+             placement: {{labels: {{name: sidecar-1}}}}\n  source:\n    name: nothing\n    file: {{path: '{0}/in/*.ndjson'}}\n    \
+             schema: {{a: int64}}\n  sink:\n    name: out\n    file: {{path: '{0}/out', format: ndjson}}\n",
+            folder.display()
+        );
+        let manifest = folder.join("pipeline.yaml");
+        fs::write(&manifest, text)?;
+        self.cluster.apply(&manifest)?;
+        self.cluster.wait_phase("occupied", "running").map(drop)
+    }
+
+    /// Whether one more cell of this phase can be tried with this cluster.
+    pub fn can_try(&self, phase: &Phase) -> bool {
+        phase.scene != Scene::Members || self.cluster.routers.len() < ROUTERS + SPARE_ROUTERS as usize
+    }
+
+    /// Copies the logs of all processes into a folder.
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub fn keep_logs(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        for entry in fs::read_dir(self.cluster.folder())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "log") {
+                fs::copy(&path, folder.join(path.file_name().context("a log has a name")?))?;
+            }
+        }
+        Ok(())
     }
 
     /// Tries one cell: a pipeline of its own over the same input, the fault, and the comparison.
     ///
     /// # Errors
-    /// When rows were lost or doubled, or the pipeline did not catch up in time.
+    /// When rows were lost or doubled, or the job does not end at all.
     pub fn try_cell(&mut self, cell: &Cell) -> Result<Seen> {
         self.tried += 1;
         let name = format!("cell-{}", self.tried);
@@ -176,23 +143,19 @@ impl Matrix {
         let text = self.manifest(&name, &output.display().to_string());
         let manifest = self.folder.path().join(format!("{name}.yaml"));
         fs::write(&manifest, text)?;
-        if let Some(point) = cell.phase.point {
-            let count = if cell.phase.later { 1 + cell.seed % 2 } else { 1 };
-            // The name makes the line a new one, so that passes are counted anew.
-            fs::write(&self.stop_file, format!("{point}:{count}:{name}"))?;
-        }
-        self.cluster.apply(&manifest)?;
-        let happened = self.strike(cell, &name);
-        fs::write(&self.stop_file, "")?;
-        self.let_go_all()?;
-        let happened = happened?;
+        let happened = self.play(cell, &name, &manifest);
+        self.disarm()?;
+        let (happened, coming) = happened?;
         let began = now();
         self.cluster.wait_phase(&name, "finished")?;
         let recovered = began.elapsed();
-        ensure!(recovered <= CAUGHT_UP_WITHIN, "caught up after {recovered:?}\n{}", self.cluster.logs());
         oracle::judge("same_outputs.py", &[&self.folder.path().join("reference"), &output])
-            .with_context(|| self.cluster.logs())?;
+            .with_context(|| format!("other rows than the undisturbed run\n{}", self.cluster.logs()))?;
+        if let Some(coming) = coming {
+            coming.finish(&mut self.cluster)?;
+        }
         self.cluster.run(&["delete", &name])?;
+        fs::remove_dir_all(&output).context("the output of a cell is there")?;
         Ok(Seen { happened, recovered })
     }
 
@@ -209,28 +172,95 @@ impl Matrix {
             )
     }
 
+    /// Arranges the scene, starts the pipeline and strikes when the moment comes; whether it came.
+    fn play(&mut self, cell: &Cell, name: &str, manifest: &Path) -> Result<(bool, Option<Coming>)> {
+        match cell.phase.scene {
+            Scene::Plain => {
+                self.arm(cell, name)?;
+                self.cluster.apply(manifest)?;
+                Ok((self.strike(cell, name)?, None))
+            }
+            Scene::Behind => {
+                let follower = self.follower();
+                self.cluster.routers[follower].kill()?;
+                self.outgrow()?;
+                self.cluster.apply(manifest)?;
+                self.first_epoch(name)?;
+                self.arm(cell, name)?;
+                self.cluster.routers[follower].start()?;
+                Ok((self.strike(cell, name)?, None))
+            }
+            Scene::Members => {
+                self.cluster.apply(manifest)?;
+                self.first_epoch(name)?;
+                self.arm(cell, name)?;
+                let coming = Coming::begin(&mut self.cluster)?;
+                Ok((self.strike(cell, name)?, Some(coming)))
+            }
+        }
+    }
+
+    fn first_epoch(&self, name: &str) -> Result<()> {
+        let committed = |c: &Cluster| c.status(name).ok()?["epoch"].as_u64().filter(|e| *e > 0);
+        self.cluster.wait("an epoch is committed", committed).map(drop)
+    }
+
+    /// Makes the log grow so much that who is away needs a snapshot.
+    fn outgrow(&self) -> Result<()> {
+        let last = |c: &Cluster| c.get("/v1/cluster").ok()?["lastEntry"].as_u64();
+        let began = self.cluster.wait("a leader", last)?;
+        // One snapshot interval until the next snapshot is made, and what is kept behind it.
+        let enough = began + 2 * SNAPSHOT_EVERY + SNAPSHOT_EVERY / 4;
+        while self.cluster.wait("a leader", last)? < enough {
+            self.cluster.run(&["pause", "occupied"])?;
+            self.cluster.wait_phase("occupied", "paused")?;
+            self.cluster.run(&["resume", "occupied"])?;
+            self.cluster.wait_phase("occupied", "running")?;
+        }
+        Ok(())
+    }
+
+    /// Tells the processes where to stop.
+    fn arm(&self, cell: &Cell, name: &str) -> Result<()> {
+        let Some(point) = cell.phase.point else { return Ok(()) };
+        // The name makes the line a new one, so that passes are counted anew. It appears whole.
+        let fresh = self.stop_file.with_extension("new");
+        fs::write(&fresh, format!("{point}:{}:{name}", cell.pass()))?;
+        Ok(fs::rename(&fresh, &self.stop_file)?)
+    }
+
+    /// Nobody stops any more, and who has stopped goes on.
+    fn disarm(&self) -> Result<()> {
+        match fs::remove_file(&self.stop_file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            // Whoever stopped has taken it.
+            _ => {}
+        }
+        self.let_go_all()
+    }
+
     /// Waits for the moment and does it; whether the moment came.
     fn strike(&mut self, cell: &Cell, name: &str) -> Result<bool> {
         let began = now();
-        let mut seen = None;
+        let watch = Watch::start(self.cluster.client()?, name);
         loop {
             let stopped = !self.stopped()?.is_empty();
-            if !stopped {
-                // Not while a process stands still: an answer may take long then, and what was placed is known from before.
-                seen = self.cluster.status(name).ok().or(seen);
-            }
+            let seen = watch.latest();
             let epoch = seen.as_ref().and_then(|s: &Value| s["epoch"].as_u64());
             let come = match cell.phase.point {
                 Some(_) => stopped,
-                None => epoch >= Some(1 + cell.seed % 2),
+                None => epoch >= Some(cell.pass()),
             };
             if come {
+                watch.stop();
                 let victim = self.victim(cell.role, seen.as_ref())?;
                 self.hit(cell.fault, victim)?;
                 return Ok(true);
             }
-            let over = seen.as_ref().is_some_and(|s| s["phase"] == "finished");
-            if over || began.elapsed() > MOMENT_WITHIN {
+            // A router stops after a job that is over, too, to clean up or to install a snapshot.
+            let over = seen.as_ref().is_some_and(is_settled);
+            let late = began.elapsed() > MOMENT_WITHIN;
+            if (over && cell.phase.scene == Scene::Plain) || late {
                 return Ok(false);
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -241,13 +271,11 @@ impl Matrix {
         match fault {
             Fault::Kill => {
                 self.process(victim).kill()?;
-                fs::write(&self.stop_file, "")?;
-                self.let_go_all()?;
+                self.disarm()?;
                 self.process(victim).start()
             }
             Fault::Zombie => {
                 self.process(victim).signal("STOP")?;
-                fs::write(&self.stop_file, "")?;
                 let id = self.process(victim).id();
                 for other in self.stopped()? {
                     if Some(other) != id {
@@ -260,35 +288,35 @@ impl Matrix {
         }
     }
 
-    fn process(&mut self, victim: Victim) -> &mut crate::cluster::Process {
+    fn process(&mut self, victim: Victim) -> &mut Process {
         match victim {
             Victim::Router(i) => &mut self.cluster.routers[i],
             Victim::Sidecar(i) => &mut self.cluster.sidecars[i],
         }
     }
 
+    /// A router that takes part all the time and does not lead.
+    fn follower(&self) -> usize {
+        (self.leader_by_log() + 1) % ROUTERS
+    }
+
     /// Which process has the role now.
     fn victim(&self, role: Role, status: Option<&Value>) -> Result<Victim> {
-        match role {
-            Role::Leader | Role::Follower => {
-                let leader = self.leader_by_log();
-                let follower = (leader + 1) % self.cluster.routers.len();
-                Ok(Victim::Router(if role == Role::Leader { leader } else { follower }))
-            }
-            _ => {
-                let tasks = status.and_then(|s| s["tasks"].as_array()).cloned().unwrap_or_default();
-                let last = tasks.iter().filter_map(|t| t["node"].as_u64()).max().unwrap_or(0);
-                let node = match role {
-                    Role::Source => 0,
-                    Role::Operator => 1.min(last),
-                    _ => last,
-                };
-                let task = tasks.iter().find(|t| t["node"].as_u64() == Some(node));
-                let name = task.and_then(|t| t["sidecar"].as_str()).unwrap_or("sidecar-1");
-                let found = self.cluster.sidecars.iter().position(|s| s.name() == name);
-                Ok(Victim::Sidecar(found.with_context(|| format!("there is no {name}"))?))
-            }
-        }
+        let tasks = status.and_then(|s| s["tasks"].as_array()).cloned().unwrap_or_default();
+        let of = |node: u64| tasks.iter().find(|t| t["node"].as_u64() == Some(node));
+        // Nodes are numbered in the order of the rows' way: the source, its steps, one sink, the other. The first member by
+        // name publishes the dead letters. Before a pipeline is placed, it is where it will most likely be.
+        let (sidecar, likely) = match role {
+            Role::Leader => return Ok(Victim::Router(self.leader_by_log())),
+            Role::Follower => return Ok(Victim::Router(self.follower())),
+            Role::Source => (of(0).and_then(|t| t["sidecar"].as_str()), "sidecar-2"),
+            Role::Operator => (of(1).and_then(|t| t["sidecar"].as_str()), "sidecar-3"),
+            Role::Sink => (of(2).and_then(|t| t["sidecar"].as_str()), "sidecar-4"),
+            Role::DeadLetters => (tasks.iter().filter_map(|t| t["sidecar"].as_str()).min(), "sidecar-1"),
+        };
+        let name = sidecar.unwrap_or(likely);
+        let found = self.cluster.sidecars.iter().position(|s| s.name() == name);
+        Ok(Victim::Sidecar(found.with_context(|| format!("there is no {name}"))?))
     }
 
     /// The router that said last that it leads.

@@ -1,8 +1,11 @@
 //! A cluster of real processes with TLS: the same rows as `run`, whatever is killed.
 
 use conveyor_tests::cluster::{Cluster, Options};
-use conveyor_tests::matrix::{Cell, Fault, Matrix, PHASES, ROLES};
+use conveyor_tests::matrix::{Cell, Fault, Matrix, phase_named, role_named};
 use conveyor_tests::{examples, oracle, workspace};
+
+/// Tries of a cell until its moment comes.
+const TRIES: usize = 3;
 
 #[test]
 fn the_flights_pipeline_spread_over_four_sidecars_makes_the_rows_that_duckdb_says() {
@@ -34,18 +37,17 @@ fn what_is_killed_or_stopped_at_any_moment_loses_and_doubles_nothing() {
         ("source", "barrier sent", Fault::Kill),
         ("operator", "aligning", Fault::Kill),
         ("sink", "applying", Fault::Kill),
-        ("leader", "manifest written", Fault::Kill),
+        ("leader", "commit proposed", Fault::Kill),
         ("sink", "state upload", Fault::Zombie),
         ("follower", "all acked", Fault::Kill),
     ];
-    let mut happened = 0;
     for (role, phase, fault) in cells {
-        let role = ROLES.iter().find(|r| r.name() == role).expect("a role");
-        let phase = PHASES.iter().find(|p| p.name == phase).expect("a phase");
-        let cell = Cell { role: *role, phase, fault, seed: 2 };
-        let seen = matrix.try_cell(&cell).unwrap_or_else(|e| panic!("{cell}: {e:#}"));
-        happened += u32::from(seen.happened);
+        let role = role_named(role).expect("a role");
+        let phase = phase_named(phase).expect("a phase");
+        let cell = Cell { role, phase, fault, seed: 2 };
+        // A machine under load may end a job in fewer epochs than its moment needs; not three times.
+        let came =
+            (0..TRIES).any(|_| matrix.try_cell(&cell).unwrap_or_else(|e| panic!("{cell}: {e:#}")).happened);
+        assert!(came, "{cell}: the moment did not come");
     }
-    // A machine under load may end a job in fewer epochs than its moment needs; not all of them, though.
-    assert!(happened >= 4, "only {happened} of the moments came");
 }

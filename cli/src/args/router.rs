@@ -62,9 +62,10 @@ pub struct RouterArgs {
     /// A sidecar that is silent for this long is gone, and what it ran begins anew elsewhere.
     #[arg(long, env = "SIDECAR_LEASE", value_name = "DURATION", default_value = "3s", value_parser = parse_duration)]
     pub lease: Duration,
-    /// An epoch that takes longer is given up; its rows go into the next one.
-    #[arg(long, env = "EPOCH_TIMEOUT", value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
-    pub epoch_timeout: Duration,
+    /// An epoch that takes longer is given up; its rows go into the next one. Ten checkpoint intervals of the pipeline by
+    /// default, a minute at least.
+    #[arg(long, env = "EPOCH_TIMEOUT", value_name = "DURATION", value_parser = parse_duration)]
+    pub epoch_timeout: Option<Duration>,
     /// Subtasks of a node where no manifest says how many.
     #[arg(long, env = "PARALLELISM", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub parallelism: u32,

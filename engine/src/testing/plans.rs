@@ -44,7 +44,11 @@ impl World {
             dlq: Arc::default(),
             targets: Arc::default(),
             acknowledged: Arc::default(),
-            config: Config { worker_threads: 2, epoch_timeout: Duration::from_secs(30), ..Config::default() },
+            config: Config {
+                worker_threads: 2,
+                epoch_timeout: Some(Duration::from_secs(30)),
+                ..Config::default()
+            },
             numbers,
         }
     }

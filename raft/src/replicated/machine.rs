@@ -167,7 +167,9 @@ impl Machine {
         if installed.last != meta.last_log_id || installed.membership != meta.last_membership {
             return Err(malformed("snapshot", "is not the one that was announced"));
         }
+        fail::fail_point!("raft-before-install");
         self.files.lock().save(meta.clone(), bytes)?;
+        fail::fail_point!("raft-after-install");
         let mut applied = self.applied.write();
         let changed = installed.state.pipelines().keys().cloned().collect();
         *applied = installed;

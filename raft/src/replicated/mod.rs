@@ -14,6 +14,7 @@ pub(crate) mod recover;
 mod runtime;
 mod server;
 mod settings;
+mod silence;
 pub(crate) mod store;
 mod transport;
 pub(crate) mod types;
@@ -37,6 +38,7 @@ use self::batcher::{Batcher, NotDone};
 pub(crate) use self::identity::refuse_replicated;
 use self::machine::Machine;
 use self::server::Server;
+use self::silence::Silence;
 use self::store::LogStore;
 use self::transport::{Clients, Link, astray, failed};
 use self::types::{Peer, Types};
@@ -122,12 +124,14 @@ impl ReplicatedLog {
         let config = Arc::new(settings.config()?);
         let (identity, store, machine) = open_files(disk, dir, settings.segment_bytes)?;
         let retry_after = settings.heartbeat;
-        let link = Arc::new(Link { identity, transport, retry_after });
+        let silence = Silence::new(settings.election.1, settings.heartbeat);
+        let link = Arc::new(Link { identity, transport, retry_after, silence });
         let reader = store.reader();
         let raft =
             openraft::Raft::new(link.identity.node, config, Clients(link.clone()), store, machine.clone())
                 .await
                 .map_err(|cause| stopped().because(cause))?;
+        link.silence.follow(raft.metrics());
         let server = Server {
             raft: raft.clone(),
             identity: link.identity.clone(),

@@ -10,10 +10,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use conveyor_model::Result;
+use conveyor_model::log::Command;
 use conveyor_proto::encode;
 use futures::channel::oneshot;
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::{Mutex, RwLock};
 
 use super::recover::Entries;
@@ -262,6 +263,7 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut ops = Vec::new();
+        let mut news = News::default();
         {
             let mut memory = self.memory.0.write();
             for entry in entries {
@@ -272,12 +274,14 @@ impl RaftLogStorage<Types> for LogStore {
                     ops.push(Op::Truncate(index));
                 }
                 let payload = encode(&entry_to_wire(&entry));
+                news.note(&entry);
                 memory.entries.insert(index, (entry, payload.len()));
                 memory.reached.append(index);
                 ops.push(Op::Append { index, term, payload });
             }
         }
         self.send(ops, Waiting::Append(callback)).map_err(|e| StorageIOError::write_logs(&e))?;
+        news.pass();
         Ok(())
     }
 
@@ -296,5 +300,36 @@ impl RaftLogStorage<Types> for LogStore {
         }
         self.write(vec![Op::Purge(log_id)]).await.map_err(|e| StorageIOError::write_logs(&e))?;
         Ok(())
+    }
+}
+
+/// What entries are about, for crash points at the moment when they are proposed and not agreed.
+#[derive(Default)]
+struct News {
+    commits: bool,
+    members: bool,
+}
+
+impl News {
+    fn note(&mut self, entry: &Entry) {
+        if !cfg!(feature = "failpoints") {
+            return;
+        }
+        match &entry.payload {
+            EntryPayload::Normal(batch) => {
+                self.commits |= batch.0.iter().any(|c| matches!(c, Command::CommitEpoch { .. }));
+            }
+            EntryPayload::Membership(_) => self.members = true,
+            EntryPayload::Blank => {}
+        }
+    }
+
+    fn pass(&self) {
+        if self.commits {
+            fail::fail_point!("raft-commit-appended");
+        }
+        if self.members {
+            fail::fail_point!("raft-members-appended");
+        }
     }
 }

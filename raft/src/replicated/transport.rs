@@ -19,6 +19,7 @@ use openraft::raft::{
 };
 
 use super::identity::Identity;
+use super::silence::Silence;
 use super::types::{Peer, Types};
 use super::wire;
 
@@ -67,6 +68,8 @@ pub(crate) struct Link {
     pub(crate) transport: Arc<dyn Transport>,
     /// Pause before an unreachable node is tried again.
     pub(crate) retry_after: Duration,
+    /// When a leader without a majority says nothing.
+    pub(crate) silence: Silence,
 }
 
 impl Link {
@@ -138,6 +141,10 @@ impl Client {
         body: Request,
         read: impl FnOnce(Response) -> Result<T>,
     ) -> Result<T, Unreachable> {
+        if matches!(rpc, Rpc::Append | Rpc::Snapshot) && self.link.silence.holds() {
+            let why = "no majority answers this leader: it is silent, so that another one can be elected";
+            return Err(Unreachable::new(&Error::new(Kind::Unavailable, "leader-silent", why)));
+        }
         let answer = self.link.ask(self.target, &self.peer, rpc, body).await;
         let answer = answer.and_then(|answer| match answer {
             Response::Failure(failure) => Err(failed(failure)),

@@ -22,7 +22,8 @@ impl Cluster {
         let sidecars = self.sidecars.len().to_string();
         make.args(["certs", "--renew", "--routers", &id.to_string(), "--sidecars", &sidecars, "--out"]);
         succeed(make.arg(self.folder().join("certs"))).context("no certificates")?;
-        let ports = free_ports(2)?;
+        let (ports, reserved) = free_ports(2)?;
+        drop(reserved);
         let mut settings = self.routers[0].settings().to_vec();
         settings.retain(|(key, _)| key != "RAFT_PEERS");
         let file = |ending: &str| self.cert(&format!("{name}.{ending}")).display().to_string();

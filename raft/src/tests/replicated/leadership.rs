@@ -41,6 +41,21 @@ async fn a_leader_that_is_cut_off_says_that_it_leads_no_more() {
 }
 
 #[tokio::test]
+async fn a_leader_that_is_heard_and_hears_nobody_makes_room_for_another() {
+    let cluster = Cluster::start(3, 11, settings()).await;
+    let old = cluster.leader_among(&[1, 2, 3]).await;
+    until_leads(cluster.node(old), true).await;
+    let rest: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != old).collect();
+    // Its heartbeats arrive, so without its silence nobody else would stand for election.
+    rest.iter().for_each(|other| cluster.network.cut(*other, old));
+    until_leads(cluster.node(old), false).await;
+    let new = cluster.leader_among(&rest).await;
+    until_leads(cluster.node(new), true).await;
+    cluster.network.heal();
+    cluster.node(old).propose(put(1, 0, 1)).await.expect("the old leader follows");
+}
+
+#[tokio::test]
 async fn changes_name_a_pipeline_once_and_leave_out_what_epochs_do() {
     let cluster = Cluster::start(1, 7, settings()).await;
     let node = cluster.node(1);

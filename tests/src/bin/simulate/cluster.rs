@@ -101,7 +101,7 @@ fn router_settings() -> conveyor_router::Settings {
         heartbeat: ms(400),
         lease: ms(2_000),
         broken_lease: ms(700),
-        epoch: conveyor_epoch::Settings { epoch_timeout: ms(2_500), keep_manifests: 3 },
+        epoch: conveyor_epoch::Settings { epoch_timeout: Some(ms(2_500)), keep_manifests: 3 },
         backoff: ms(150),
         backoff_max: ms(1_000),
         parallelism: 1,

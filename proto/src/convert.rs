@@ -123,15 +123,16 @@ impl From<&Command> for v1::Command {
                 expect_version: *expect_version,
             }),
             Command::RestorePipeline { pipeline, state, backup, at_us } => {
-                C::RestorePipeline(v1::RestorePipeline {
-                    state: Some((pipeline, &**state).into()),
-                    backup: backup.clone(),
-                    at_us: *at_us,
-                })
+                restore(pipeline, state, backup, *at_us)
             }
         };
         Self { command: Some(command) }
     }
+}
+
+fn restore(pipeline: &PipelineId, state: &PipelineState, backup: &str, at_us: i64) -> C {
+    let (state, backup) = (Some((pipeline, state).into()), backup.to_owned());
+    C::RestorePipeline(v1::RestorePipeline { state, backup, at_us })
 }
 
 impl TryFrom<v1::Command> for Command {

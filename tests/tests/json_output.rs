@@ -104,7 +104,7 @@ fn of_cluster(seen: &mut Seen, cluster: &Cluster, folder: &Path) {
     ask("top", &["top", "--every", "100ms"]);
     ask("logs", &["logs", "remote"]);
     ask("cluster status", &["cluster", "status"]);
-    ask("cluster remove", &["cluster", "add", "9", "127.0.0.1:9", "--validate-only"]);
+    ask("cluster add", &["cluster", "add", "9", "127.0.0.1:9", "--validate-only"]);
     ask("dlq ls", &["dlq", "ls"]);
     ask("dlq show", &["dlq", "show"]);
     ask("dlq query", &["dlq", "query", "SELECT count(*) AS n FROM dead_letters"]);

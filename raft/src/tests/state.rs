@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conveyor_model::log::{Outcome, PipelineState, Refusal};
+use conveyor_model::log::{Outcome, PipelineState, Refusal, RESTORED_AHEAD, What};
 use proptest::prelude::*;
 
 use super::*;

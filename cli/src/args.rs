@@ -13,7 +13,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 pub use self::cluster::{
     ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, OnePipelineArgs, RollbackArgs,
-    TopArgs,
+    TapArgs, TopArgs,
 };
 pub use self::router::RouterArgs;
 pub use self::security::TlsArgs;
@@ -114,6 +114,8 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// What flows in a cluster, and which edge is slow.
     Top(TopArgs),
+    /// Shows the rows that pass on an edge of a pipeline of a cluster, from now on.
+    Tap(TapArgs),
     /// Routers and sidecars of a cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),

@@ -16,6 +16,7 @@ mod router;
 mod run;
 mod saved;
 mod sidecar;
+mod tap;
 mod top;
 mod validate;
 
@@ -47,6 +48,7 @@ pub async fn execute(args: Args) -> u8 {
         Command::History(args) => remote::history(&args).await,
         Command::Rollback(args) => remote::rollback(global, &args).await,
         Command::Top(args) => top::run(&args).await,
+        Command::Tap(args) => tap::run(global, &args).await,
         Command::Cluster(command) => cluster::run(&command).await,
         Command::Context(command) => context::run(&command),
         Command::Api(args) => api::run(&args).await,

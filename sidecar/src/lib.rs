@@ -5,7 +5,10 @@
 
 mod agent;
 mod config;
+mod directory;
 mod discover;
+mod feed;
+mod filters;
 mod guard;
 mod heartbeat;
 mod members;

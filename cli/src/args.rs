@@ -16,7 +16,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 pub use self::backup::BackupCommand;
 pub use self::cluster::{
     ActArgs, ApiArgs, ApplyArgs, ClusterArgs, ClusterCommand, ContextCommand, LogsArgs, MembershipArgs,
-    OnePipelineArgs, OptionalFiles, RollbackArgs, TopArgs, pipeline_id,
+    OnePipelineArgs, OptionalFiles, RollbackArgs, TapArgs, TopArgs, pipeline_id,
 };
 pub use self::router::RouterArgs;
 pub use self::security::TlsArgs;
@@ -120,6 +120,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// What flows in a cluster, and which edge is slow.
     Top(TopArgs),
+    /// Shows the rows that pass on an edge of a pipeline of a cluster, from now on.
+    Tap(TapArgs),
     /// Routers and sidecars of a cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),

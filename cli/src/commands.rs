@@ -18,6 +18,7 @@ mod router;
 mod run;
 mod saved;
 mod sidecar;
+mod tap;
 mod top;
 mod validate;
 
@@ -50,6 +51,7 @@ pub async fn execute(args: Args) -> u8 {
         Command::Rollback(args) => remote::rollback(global, &args).await,
         Command::Logs(args) => logs::run(&args).await,
         Command::Top(args) => top::run(&args).await,
+        Command::Tap(args) => tap::run(global, &args).await,
         Command::Cluster(command) => cluster::run(global, &command).await,
         Command::Backup(command) => backup::run(global, &command).await,
         Command::Context(command) => context::run(&command),

@@ -11,6 +11,8 @@ pub mod conformance;
 pub mod console;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "flight")]
+pub mod flight;
 pub mod format;
 #[cfg(feature = "generator")]
 pub mod generator;
@@ -22,6 +24,7 @@ pub mod secret;
     feature = "blackhole",
     feature = "console",
     feature = "file",
+    feature = "flight",
     feature = "generator",
     feature = "stdio"
 ))]
@@ -62,6 +65,8 @@ pub fn registry() -> Registry {
     registry.sinks.insert("console", Arc::new(console::Console::default()));
     #[cfg(feature = "generator")]
     registry.sources.insert("generator", Arc::new(generator::Generator));
+    #[cfg(feature = "flight")]
+    registry.sources.insert("flight", Arc::new(flight::FlightSource::default()));
     #[cfg(feature = "blackhole")]
     registry.sinks.insert("blackhole", Arc::new(blackhole::Blackhole));
     registry

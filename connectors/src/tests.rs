@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use conveyor_model::plan::Mode;
 use conveyor_model::predicate::{Comparison, Condition, Literal, Predicate};
 use conveyor_model::source::{DiscoverRequest, Read, Source, SourceConnector, SourceContext};
-use conveyor_model::{Error, Positions, Result};
+use conveyor_model::{Error, PipelineId, Positions, Result};
 use serde_json::Value;
 
 use crate::conformance::{TestClock, show};
@@ -60,6 +60,7 @@ async fn open(config: &Value, mode: Mode, restore: Positions) -> Result<Box<dyn 
     let request = DiscoverRequest { name: "s".into(), config: config.clone(), declared: Vec::new(), mode };
     let found = connector.discover(&request).await?;
     let context = SourceContext {
+        pipeline: PipelineId::new("default", "case"),
         name: "s".into(),
         config: config.clone(),
         projection: found.schema.fields().iter().map(|f| f.name().clone()).collect(),

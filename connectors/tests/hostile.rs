@@ -16,7 +16,7 @@ use conveyor_connectors::registry;
 use conveyor_model::plan::Mode;
 use conveyor_model::predicate::{Comparison, Condition, Literal, Predicate};
 use conveyor_model::source::{DiscoverRequest, Read, SourceContext};
-use conveyor_model::{Clock, Positions, Result};
+use conveyor_model::{Clock, PipelineId, Positions, Result};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterVersion};
@@ -114,6 +114,7 @@ async fn rows(path: String, filtered: bool) -> Result<usize> {
         predicate.all.push(Condition::Compare { column, op: Comparison::Gt, value });
     }
     let context = SourceContext {
+        pipeline: PipelineId::new("default", "case"),
         name: "s".into(),
         config,
         projection: schema.fields().iter().map(|f| f.name().clone()).collect(),

@@ -245,7 +245,9 @@ impl Builder<'_> {
         let mut edges = Vec::new();
         for (index, edge) in self.plan().edges.iter().enumerate().filter(|(_, e)| e.from == node.id) {
             let channels = outlets.remove(&(index, id.subtask)).unwrap_or_default();
-            edges.push(OutEdge::new(index, edge, &node.schema, channels)?);
+            let exchange = self.components.exchange.as_ref();
+            let watchers = exchange.and_then(|x| x.watchers(&self.plan().pipeline, &edge.name, &edge.schema));
+            edges.push(OutEdge::new(index, edge, &node.schema, channels)?.watched_by(watchers));
         }
         Ok(FanOut::new(edges))
     }
@@ -279,6 +281,7 @@ impl Builder<'_> {
         let mut backoff = Backoff::new(source.retry);
         loop {
             let context = SourceContext {
+                pipeline: self.plan().pipeline.clone(),
                 name: source.name.as_str().into(),
                 config: source.config.clone(),
                 full_schema: source.full_schema.clone(),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow_schema::SchemaRef;
 use async_trait::async_trait;
-use conveyor_model::edge::{ChannelSpec, Exchange, Inlet, Outlet};
+use conveyor_model::edge::{ChannelSpec, Exchange, Inlet, Outlet, Watchers};
 use conveyor_model::{Error, Incarnation, PipelineId, Result};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::public::Public;
+use crate::public::{Public, Taps};
 use crate::receive::{FlightInlet, Registry};
 use crate::send::{Driver, FlightOutlet, Peers, Shared};
 use crate::service::FlightServer;
@@ -22,6 +23,7 @@ pub struct FlightExchange {
     registry: Arc<Registry>,
     peers: Peers,
     keys: AtomicU64,
+    taps: Arc<Taps>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -33,7 +35,16 @@ impl FlightExchange {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let peers = Peers::new(components.clone(), settings.clone(), tasks.clone(), stop.clone());
         let registry = Arc::new(Registry::default());
-        Self { components, settings, registry, peers, keys: AtomicU64::new(1), tasks, stop }
+        Self {
+            components,
+            settings,
+            registry,
+            peers,
+            keys: AtomicU64::new(1),
+            taps: Taps::new(),
+            tasks,
+            stop,
+        }
     }
 
     /// The service by which other processes reach the inlets of this one. It belongs on a server with [`Settings::server`],
@@ -45,6 +56,11 @@ impl FlightExchange {
     /// The service of [`Self::service`], which offers clients what is `public`, too.
     pub fn service_with(&self, public: Public) -> FlightServer {
         FlightServer::new(self.registry.clone(), self.settings.clone(), Some(public))
+    }
+
+    /// The edges that start here and can be watched.
+    pub fn taps(&self) -> Arc<Taps> {
+        self.taps.clone()
     }
 
     /// Ends all channels of `pipeline` of incarnations before `newest`, and refuses them from now on.
@@ -99,6 +115,10 @@ impl Exchange for FlightExchange {
         self.peers.fence(&id.pipeline, id.incarnation);
         let gone_after = self.settings.gone_after;
         Ok(Box::new(FlightInlet::new(channel, self.registry.clone(), clock, gone_after)))
+    }
+
+    fn watchers(&self, pipeline: &PipelineId, edge: &str, schema: &SchemaRef) -> Option<Arc<dyn Watchers>> {
+        Some(self.taps.edge(pipeline, edge, schema))
     }
 }
 

@@ -5,6 +5,7 @@
 //! on which the receiver tells, for all channels, what it has received and what it grants. Both are opened again when they
 //! break; frames that did not arrive are sent again.
 
+mod client;
 mod error;
 mod exchange;
 mod frame;
@@ -20,9 +21,10 @@ mod settings;
 mod window;
 mod wire;
 
+pub use client::{Client, Passing, View};
 pub use error::{CLOSED, FENCED, PROTOCOL};
 pub use exchange::FlightExchange;
 pub use probe::flights;
-pub use public::{Committed, EdgeTap, Filter, Filters, Ingest, Public, Taps};
+pub use public::{Committed, Directory, EdgeTap, Filter, Filters, Flight, Ingest, Public, Put, Taps};
 pub use service::FlightServer;
 pub use settings::{Components, Compression, Dial, Lane, Settings};

@@ -17,7 +17,7 @@ use tonic::server::NamedService;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
 
-use crate::public::{self, Public, status};
+use crate::public::{self, Flight, Public, status};
 use crate::receive::{Registry, serve};
 use crate::settings::Settings;
 
@@ -79,6 +79,10 @@ impl Calls {
     fn public(&self) -> Result<&Public, Status> {
         self.public.as_ref().ok_or_else(|| Status::unimplemented("this process offers nothing to clients"))
     }
+
+    async fn describe(&self, descriptor: &FlightDescriptor) -> Result<Flight, Status> {
+        public::describe(self.public()?, descriptor).await.map_err(|e| status(&e))
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -103,13 +107,13 @@ impl FlightService for Calls {
     }
 
     async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        let flights = public::list(self.public()?).map_err(|e| status(&e))?;
+        let flights = public::list(self.public()?).await.map_err(|e| status(&e))?;
         Ok(Response::new(stream::iter(flights.into_iter().map(Ok)).boxed()))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let tap = public::describe(self.public()?, request.get_ref()).map_err(|e| status(&e))?;
-        public::info_of(&tap).map(Response::new).map_err(|e| status(&e))
+        let flight = self.describe(request.get_ref()).await?;
+        flight.info().map(Response::new).map_err(|e| status(&e))
     }
 
     async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
@@ -117,8 +121,8 @@ impl FlightService for Calls {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let tap = public::describe(self.public()?, request.get_ref()).map_err(|e| status(&e))?;
-        let schema = SchemaAsIpc::new(&tap.schema, &IpcWriteOptions::default()).try_into();
+        let flight = self.describe(request.get_ref()).await?;
+        let schema = SchemaAsIpc::new(&flight.schema, &IpcWriteOptions::default()).try_into();
         schema.map(Response::new).map_err(|e: arrow_schema::ArrowError| Status::internal(e.to_string()))
     }
 

@@ -22,8 +22,9 @@ use arrow_ipc::writer::IpcWriteOptions;
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
 use async_trait::async_trait;
-use conveyor_flight::{Committed, EdgeTap, Filter, Filters, Ingest, Public, Taps};
-use conveyor_model::{Epoch, Error, PipelineId, Result};
+use conveyor_flight::{Committed, Directory, EdgeTap, Filter, Filters, Flight, Ingest, Public, Put, Taps};
+use conveyor_model::edge::Watchers as _;
+use conveyor_model::{Epoch, Error, Kind, PipelineId, Result};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use support::{Process, settings};
@@ -50,22 +51,25 @@ impl Filters for Greater {
 #[derive(Default)]
 struct Buffer {
     taken: Mutex<Vec<RecordBatch>>,
+    numbers: Mutex<Vec<(Option<String>, Option<u64>)>>,
     commits: Mutex<VecDeque<oneshot::Sender<u64>>>,
     changed: Notify,
 }
 
 #[async_trait]
 impl Ingest for Buffer {
-    async fn put(&self, pipeline: &PipelineId, source: &str, rows: RecordBatch) -> Result<Committed> {
+    async fn put(&self, pipeline: &PipelineId, put: Put) -> Result<Committed> {
+        let Put { source, producer, sequence, rows } = put;
         if source != "in" || *pipeline != PipelineId::new("default", "p") {
             return Err(Error::bad_input("source-unknown", format!("no source `{source}` of {pipeline}")));
         }
         let (commit, committed) = oneshot::channel();
         self.taken.lock().push(rows);
+        self.numbers.lock().push((producer, sequence));
         self.commits.lock().push_back(commit);
         self.changed.notify_one();
         let lost = |_| Error::runtime("pipeline-stopped", "the pipeline has stopped");
-        Ok(async move { committed.await.map(Epoch).map_err(lost) }.boxed())
+        Ok(async move { committed.await.map(|n| (n > 0).then_some(Epoch(n))).map_err(lost) }.boxed())
     }
 }
 
@@ -82,6 +86,30 @@ impl Buffer {
     }
 }
 
+/// Two edges and a source.
+struct Names;
+
+#[async_trait]
+impl Directory for Names {
+    async fn flights(&self, pipeline: Option<&PipelineId>) -> Result<Vec<Flight>> {
+        let flight = |name: &str, source, at: &[&str]| Flight {
+            pipeline: PipelineId::new("default", "p"),
+            name: name.to_owned(),
+            source,
+            schema: rows(0, 1).schema(),
+            at: at.iter().map(|a| (*a).to_owned()).collect(),
+        };
+        if pipeline.is_some_and(|p| p.name == "lost") {
+            return Err(Error::new(Kind::Unavailable, "cluster-unreachable", "nobody knows"));
+        }
+        Ok(vec![
+            flight("in", true, &["grpc://a:1"]),
+            flight("b", false, &["grpc://a:1"]),
+            flight("a", false, &["grpc://a:1", "grpc://b:1"]),
+        ])
+    }
+}
+
 struct Setup {
     _process: Process,
     taps: Arc<Taps>,
@@ -91,7 +119,12 @@ struct Setup {
 
 async fn setup() -> Setup {
     let (taps, buffer) = (Taps::new(), Arc::new(Buffer::default()));
-    let public = Public { taps: taps.clone(), filters: Arc::new(Greater), ingest: buffer.clone() };
+    let public = Public {
+        taps: taps.clone(),
+        filters: Arc::new(Greater),
+        ingest: buffer.clone(),
+        directory: Arc::new(Names),
+    };
     let process = Process::with_public("p", settings(), Some(public)).await;
     let client = client(&process).await;
     Setup { _process: process, taps, buffer, client }
@@ -111,6 +144,11 @@ fn rows(start: i64, n: usize) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
+/// Without the column of dictionary values, whose dictionary is a message of its own.
+fn without_words(start: i64, n: usize) -> RecordBatch {
+    rows(start, n).project(&[0, 1]).unwrap()
+}
+
 fn tap(taps: &Taps, edge: &str) -> Arc<EdgeTap> {
     taps.edge(&PipelineId::new("default", "p"), edge, &rows(0, 1).schema())
 }
@@ -121,48 +159,67 @@ async fn watch(setup: &Setup, ticket: &str) -> tonic::Streaming<FlightData> {
 
 /// Waits until somebody watches.
 async fn watched(tap: &EdgeTap) {
-    while !tap.is_watched() {
+    while !tap.are_there() {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn edges_are_listed_with_their_schemas_while_they_run() {
+async fn edges_and_sources_are_listed_with_their_schemas_and_places() {
+    let mut setup = setup().await;
+    let flights = setup.client.list_flights(Criteria::default()).await.unwrap().into_inner();
+    let flights: Vec<FlightInfo> = flights.try_collect().await.unwrap();
+    let paths: Vec<_> = flights.iter().map(|f| f.flight_descriptor.clone().unwrap().path).collect();
+    assert_eq!(paths, [["default/p", "a"], ["default/p", "b"], ["default/p", "in"]]);
+    assert_eq!(flights[0].clone().try_decode_schema().unwrap(), *rows(0, 1).schema());
+    let places = |f: &FlightInfo| -> Vec<String> {
+        f.endpoint.iter().map(|e| e.location.iter().map(|l| l.uri.as_str()).collect::<String>()).collect()
+    };
+    assert_eq!(places(&flights[0]), ["grpc://a:1", "grpc://b:1"]);
+    assert_eq!(
+        (&*flights[1].app_metadata, &*flights[2].app_metadata),
+        (&br#"{"kind":"edge"}"#[..], &br#"{"kind":"source"}"#[..])
+    );
+    assert!(flights[2].endpoint[0].ticket.is_none());
+    let named = |path: &[&str]| FlightDescriptor::new_path(path.iter().map(|p| (*p).to_owned()).collect());
+    let info = setup.client.get_flight_info(named(&["p", "a"])).await.unwrap().into_inner();
+    assert_eq!(info, flights[0]);
+    let info = setup.client.get_flight_info(named(&["p", "in", "a-producer"])).await.unwrap().into_inner();
+    assert_eq!(info, flights[2]);
+    setup.client.get_schema(named(&["p", "a"])).await.unwrap();
+    for (path, code) in [
+        (&["p", "c"][..], Code::InvalidArgument),
+        (&["p"], Code::InvalidArgument),
+        (&["lost", "a"], Code::Unavailable),
+    ] {
+        assert_eq!(setup.client.get_flight_info(named(path)).await.unwrap_err().code(), code);
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_leads_to_the_rows_until_the_edge_ends() {
     let mut setup = setup().await;
     let first = tap(&setup.taps, "a");
-    let _second = tap(&setup.taps, "b");
     assert!(Arc::ptr_eq(&first, &tap(&setup.taps, "a")), "subtasks share an edge");
-    let list = async |client: &mut FlightServiceClient<Channel>| {
-        let flights = client.list_flights(Criteria::default()).await.unwrap().into_inner();
-        flights.try_collect::<Vec<FlightInfo>>().await.unwrap()
-    };
-    let flights = list(&mut setup.client).await;
-    let paths: Vec<_> = flights.iter().map(|f| f.flight_descriptor.clone().unwrap().path).collect();
-    assert_eq!(paths, [["default/p", "a"], ["default/p", "b"]]);
-    assert_eq!(flights[0].clone().try_decode_schema().unwrap(), *rows(0, 1).schema());
     let named = FlightDescriptor::new_path(vec!["p".into(), "a".into()]);
-    let info = setup.client.get_flight_info(named.clone()).await.unwrap().into_inner();
-    assert_eq!(info, flights[0]);
-    setup.client.get_schema(named.clone()).await.unwrap();
-    // Its ticket leads to its rows.
+    let info = setup.client.get_flight_info(named).await.unwrap().into_inner();
     let ticket = info.endpoint[0].ticket.clone().unwrap();
-    let stream = setup.client.do_get(ticket).await.unwrap().into_inner();
+    let stream = setup.client.do_get(ticket.clone()).await.unwrap().into_inner();
     watched(&first).await;
     first.show(&rows(0, 3));
     drop(first);
     let data = stream.map_err(|e| FlightError::Tonic(Box::new(e)));
     let got: Vec<RecordBatch> =
         FlightRecordBatchStream::new_from_flight_data(data).try_collect().await.unwrap();
-    assert_eq!(got, [rows(0, 3)], "and they end with the edge");
-    assert_eq!(list(&mut setup.client).await.len(), 1);
-    assert_eq!(setup.client.get_flight_info(named).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(got, [rows(0, 3)]);
+    assert_eq!(setup.client.do_get(ticket).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
 async fn a_viewer_gets_the_columns_and_rows_that_it_asks_for() {
     let setup = setup().await;
     let tap = tap(&setup.taps, "a");
-    assert!(!tap.is_watched());
+    assert!(!tap.are_there());
     tap.show(&rows(0, 5));
     let ticket = r#"{"pipeline":"p","edge":"a","columns":["w","n"],"where":"n > 10","limit":4}"#;
     let stream = watch(&setup, ticket).await;
@@ -177,7 +234,7 @@ async fn a_viewer_gets_the_columns_and_rows_that_it_asks_for() {
     let numbers = |b: &RecordBatch| b.column(1).as_primitive::<Int64Type>().values().to_vec();
     assert_eq!(got.iter().map(numbers).collect::<Vec<_>>(), expected.iter().map(numbers).collect::<Vec<_>>());
     assert_eq!(got[0].schema(), expected[0].schema());
-    while tap.is_watched() {
+    while tap.are_there() {
         tokio::task::yield_now().await;
     }
 }
@@ -280,6 +337,37 @@ async fn rows_are_acknowledged_in_order_once_they_are_committed() {
         }
         assert!(answers.message().await.unwrap().is_none());
     }
+}
+
+#[tokio::test]
+async fn a_producer_numbers_its_batches_and_is_told_so() {
+    let mut setup = setup().await;
+    let plain = || put(vec![without_words(0, 2)], &["p", "in", "till"], IpcWriteOptions::default());
+    for (mut data, label) in [(plain(), ""), (plain(), "{}"), (plain(), r#"{"sequence":-1}"#), (plain(), "1")]
+    {
+        data.last_mut().unwrap().app_metadata = label.to_owned().into();
+        let answers = setup.client.do_put(futures::stream::iter(data)).await.unwrap().into_inner();
+        let status = answers.try_collect::<Vec<_>>().await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{label}: {status}");
+    }
+    let mut unnamed = put(vec![without_words(0, 2)], &["p", "in"], IpcWriteOptions::default());
+    unnamed.last_mut().unwrap().app_metadata = r#"{"sequence":1}"#.into();
+    let answers = setup.client.do_put(futures::stream::iter(unnamed)).await.unwrap().into_inner();
+    assert_eq!(answers.try_collect::<Vec<_>>().await.unwrap_err().code(), Code::InvalidArgument);
+    assert!(setup.buffer.taken.lock().is_empty());
+    let mut data = plain();
+    data.last_mut().unwrap().app_metadata = r#"{"sequence":7}"#.into();
+    let mut answers = setup.client.do_put(futures::stream::iter(data.clone())).await.unwrap().into_inner();
+    setup.buffer.until(1).await;
+    assert_eq!(*setup.buffer.numbers.lock(), [(Some("till".to_owned()), Some(7))]);
+    setup.buffer.commit(3);
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answer.app_metadata, r#"{"epoch":3,"sequence":7}"#);
+    let mut answers = setup.client.do_put(futures::stream::iter(data)).await.unwrap().into_inner();
+    setup.buffer.until(2).await;
+    setup.buffer.commit(0);
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answer.app_metadata, r#"{"sequence":7}"#);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 
@@ -72,6 +73,15 @@ pub trait Meter: Send + Sync {
     fn starved(&self, for_us: u64);
 }
 
+/// Those who watch an edge, for a task that sends on it.
+pub trait Watchers: Send + Sync {
+    /// Whether there are any: cheap enough to ask for every batch.
+    fn are_there(&self) -> bool;
+
+    /// Shows rows that leave the task on the edge. Never waits: a watcher without room misses them.
+    fn show(&self, rows: &RecordBatch);
+}
+
 /// Channels to and from other processes.
 #[async_trait]
 pub trait Exchange: Send + Sync {
@@ -87,4 +97,15 @@ pub trait Exchange: Send + Sync {
     /// # Errors
     /// `Fenced` if this process has the same channel already, or one of a newer incarnation.
     async fn inlet(&self, channel: ChannelSpec) -> Result<Box<dyn Inlet>>;
+
+    /// Those who watch the edge `edge` of a pipeline, whose rows have `schema`; none where edges cannot be watched. The edge
+    /// can be watched for as long as the task keeps this.
+    fn watchers(
+        &self,
+        _pipeline: &PipelineId,
+        _edge: &str,
+        _schema: &SchemaRef,
+    ) -> Option<Arc<dyn Watchers>> {
+        None
+    }
 }

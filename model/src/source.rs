@@ -9,7 +9,7 @@ use crate::connector::ConnectorSpec;
 use crate::dead_letter::Rejected;
 use crate::plan::Mode;
 use crate::predicate::Predicate;
-use crate::{Batch, Clock, Epoch, Positions, Result};
+use crate::{Batch, Clock, Epoch, PipelineId, Positions, Result};
 
 /// What a source delivered in one read.
 #[derive(Debug)]
@@ -111,6 +111,8 @@ pub struct DiscoverRequest {
 /// What a subtask needs to open.
 #[derive(Clone)]
 pub struct SourceContext {
+    /// The pipeline.
+    pub pipeline: PipelineId,
     /// Name of the source in the manifest.
     pub name: Arc<str>,
     /// The connector's part of the manifest, as in [`DiscoverRequest`].

@@ -172,7 +172,7 @@ async fn serve(
     let raft = RaftServer::new(RaftService::new(log, net.guard.clone()))
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
         .max_encoding_message_size(MAX_CONTROL_MESSAGE);
-    let control = ControlServer::new(ControlService::new(asker.hub().clone(), net.guard.clone()))
+    let control = ControlServer::new(ControlService::new(asker.clone(), net.guard.clone()))
         .max_decoding_message_size(MAX_CONTROL_MESSAGE)
         .max_encoding_message_size(MAX_CONTROL_MESSAGE);
     let forward = ForwardServer::new(ForwardService::new(asker, net.guard))

@@ -6,7 +6,10 @@
 mod agent;
 mod board;
 mod config;
+mod directory;
 mod discover;
+mod feed;
+mod filters;
 mod guard;
 mod heartbeat;
 mod http;

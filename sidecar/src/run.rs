@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use conveyor_connectors::flight::{FlightSource, Intake};
 use conveyor_engine::Compute;
-use conveyor_flight::{Dial, FlightExchange, Lane};
+use conveyor_flight::{Dial, FlightExchange, Lane, Public};
 use conveyor_model::{Error, Result};
 use conveyor_net::{
     Callers, Dialer, Expect, Exposure, Guard, Listener, RELOAD_PERIOD, Reload, Role, Traffic,
@@ -19,7 +20,10 @@ use tonic::transport::{Channel, Server};
 use crate::agent::Agent;
 use crate::board::Board;
 use crate::config::{Components, Config};
+use crate::directory::Running;
 use crate::discover::keep_looking;
+use crate::feed::Feeds;
+use crate::filters::SqlFilters;
 use crate::guard::GuardLayer;
 use crate::http::{Pages, Parts};
 use crate::world::World;
@@ -56,7 +60,7 @@ impl Dial for Edges {
 /// that cannot be opened. `drain-timeout` if the routers did not let it go.
 pub async fn run(
     config: Config,
-    components: Components,
+    mut components: Components,
     shutdown: Shutdown,
     ready: impl FnOnce(std::net::SocketAddr),
 ) -> Result<()> {
@@ -80,6 +84,10 @@ pub async fn run(
     };
     let exchange = Arc::new(FlightExchange::new(config.edges.clone(), parts));
     let guard = Guard::new(components.tls.is_some(), components.tokens.clone());
+    let intake = Arc::new(Intake::default());
+    components.registry.sources.insert("flight", Arc::new(FlightSource::new(intake.clone())));
+    let directory = Running { dialer: dialer.clone(), routers: config.routers.clone(), store: store.clone() };
+    let public = public(&exchange, intake, directory);
     let over = CancellationToken::new();
     let board = Arc::new(Board::default());
     let pages = serve_pages(&config, &components, &guard, &board, &over).await?;
@@ -88,7 +96,7 @@ pub async fn run(
         .edges
         .server(Server::builder())
         .layer(guard)
-        .add_service(exchange.service())
+        .add_service(exchange.service_with(public))
         .serve_with_incoming_shutdown(listener, over.clone().cancelled_owned());
     let serving = tokio::spawn(server);
     let reloading = tokio::spawn(keep_fresh(reloads(&components), RELOAD_PERIOD, over.clone()));
@@ -142,6 +150,16 @@ async fn serve_pages(
     }));
     let service = tower::service_fn(move |request| pages.clone().answer(request));
     Ok(Some(tokio::spawn(conveyor_net::serve_http(listener, service, over.clone()))))
+}
+
+/// What people and tools may do here.
+fn public(exchange: &FlightExchange, intake: Arc<Intake>, directory: Running) -> Public {
+    Public {
+        taps: exchange.taps(),
+        filters: Arc::new(SqlFilters),
+        ingest: Arc::new(Feeds(intake)),
+        directory: Arc::new(directory),
+    }
 }
 
 fn reloads(components: &Components) -> Vec<Arc<dyn Reload>> {

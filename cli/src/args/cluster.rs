@@ -199,6 +199,32 @@ pub struct LogsArgs {
     pub output: Format,
 }
 
+/// `tap`.
+#[derive(Debug, ClapArgs)]
+pub struct TapArgs {
+    /// Which pipeline.
+    #[command(flatten)]
+    pub pipeline: PipelineArg,
+    /// The edge, as `describe` and `top` name it: `orders->prices`.
+    #[arg(value_name = "EDGE")]
+    pub edge: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Only these columns, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Only rows for which this SQL condition holds; it is evaluated where the edge starts.
+    #[arg(long = "where", value_name = "SQL")]
+    pub filter: Option<String>,
+    /// Ends after so many rows.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Form of the rows: a table a batch, one JSON document (with `--limit`), or one JSON object a line.
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
 /// `cluster …`.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {

@@ -84,6 +84,16 @@ impl Client {
         Ok(Self { dialer: Dialer::new(tls), endpoints, token })
     }
 
+    /// Makes connections to the cluster's processes.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// The bearer token, where one was given.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// A document.
     ///
     /// # Errors

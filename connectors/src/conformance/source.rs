@@ -11,7 +11,7 @@ use conveyor_model::predicate::Predicate;
 use conveyor_model::source::{
     DiscoverRequest, Discovered, Pushdown, Read, Source, SourceConnector, SourceContext,
 };
-use conveyor_model::{Positions, RowRef};
+use conveyor_model::{PipelineId, Positions, RowRef};
 use serde_json::Value;
 
 use super::{TestClock, show};
@@ -153,6 +153,7 @@ async fn open(case: &SourceCase, found: &Discovered, setting: &Setting, subtask:
         lay_out(&setting.restore);
     }
     let context = SourceContext {
+        pipeline: PipelineId::new("default", "case"),
         name: "case".into(),
         config: case.config.clone(),
         full_schema: found.schema.clone(),

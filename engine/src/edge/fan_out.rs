@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBa
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 use conveyor_expr::Expr;
-use conveyor_model::edge::Outlet;
+use conveyor_model::edge::{Outlet, Watchers};
 use conveyor_model::plan::{Edge, Partition};
 use conveyor_model::{Batch, Error, Frame, Result, Watermark};
 
@@ -58,6 +58,7 @@ pub(crate) struct OutEdge {
     channels: Vec<OutChannel>,
     max_cost: u64,
     sent_rows: u64,
+    watchers: Option<Arc<dyn Watchers>>,
 }
 
 /// One channel of an edge.
@@ -112,7 +113,13 @@ impl OutEdge {
             // A little under half a window, since what is kept beside the rows is paid for by every piece.
             max_cost: (edge.window_bytes / 16 * 7).max(1),
             sent_rows: 0,
+            watchers: None,
         })
+    }
+
+    /// Shows what is sent to those who watch.
+    pub(crate) fn watched_by(self, watchers: Option<Arc<dyn Watchers>>) -> Self {
+        Self { watchers, ..self }
     }
 
     async fn control(&mut self, frame: &Frame) -> Result<()> {
@@ -135,7 +142,11 @@ impl OutEdge {
         };
         for (to, part) in parts {
             let (rows, origin) = part.into_parts();
-            self.send_part(to, Batch::new(compact(rows), origin)).await?;
+            let rows = compact(rows);
+            if let Some(watchers) = self.watchers.as_ref().filter(|w| w.are_there()) {
+                watchers.show(&rows);
+            }
+            self.send_part(to, Batch::new(rows, origin)).await?;
         }
         Ok(())
     }

@@ -10,34 +10,45 @@ mod view;
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use conveyor_model::{Epoch, Error, Kind, PipelineId, Result};
 use futures::future::BoxFuture;
 use tonic::Status;
 
 pub(crate) use feed::feed;
-pub(crate) use flights::{describe, info_of, list};
+pub use flights::{Directory, Flight};
+pub(crate) use flights::{describe, list};
 pub use taps::{EdgeTap, Taps};
 pub(crate) use view::view;
 pub use view::{Filter, Filters};
 
-/// When the rows of a batch are committed: the epoch that they are part of.
-pub type Committed = BoxFuture<'static, Result<Epoch>>;
+/// When the rows of a batch are committed: the epoch that they are part of; none for a batch that was put before, and was
+/// committed by then.
+pub type Committed = BoxFuture<'static, Result<Option<Epoch>>>;
+
+/// A batch for a `flight` source.
+#[derive(Debug, Clone)]
+pub struct Put {
+    /// Name of the source in the manifest.
+    pub source: String,
+    /// Who puts it: a client that numbers its batches, so that one that is put again is not taken twice.
+    pub producer: Option<String>,
+    /// Its number among the producer's batches, from 1; there where the producer is.
+    pub sequence: Option<u64>,
+    /// The rows.
+    pub rows: RecordBatch,
+}
 
 /// Takes rows for `flight` sources.
 #[async_trait]
 pub trait Ingest: Send + Sync {
-    /// Takes a batch for the source `source` of `pipeline`. It waits while the source has no room, and returns when it has taken
-    /// the rows; what it returns resolves once they are committed.
+    /// Takes a batch. It waits while the source has no room, and returns when it has taken the rows; what it returns
+    /// resolves once they are committed.
     ///
     /// # Errors
     /// `BadInput` if there is no such source here, or the rows do not have its columns.
-    async fn put(
-        &self,
-        pipeline: &PipelineId,
-        source: &str,
-        rows: arrow_array::RecordBatch,
-    ) -> Result<Committed>;
+    async fn put(&self, pipeline: &PipelineId, put: Put) -> Result<Committed>;
 }
 
 /// What the service offers to clients that are no processes of the cluster.
@@ -49,6 +60,8 @@ pub struct Public {
     pub filters: Arc<dyn Filters>,
     /// Takes rows.
     pub ingest: Arc<dyn Ingest>,
+    /// Knows what there is elsewhere.
+    pub directory: Arc<dyn Directory>,
 }
 
 /// An error as the client of a call gets it.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use conveyor_model::credit::cost;
+use conveyor_model::edge::Watchers;
 use conveyor_model::{Error, Kind, PipelineId, Result};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -41,19 +42,12 @@ impl Taps {
             return tap;
         }
         let tap = Arc::new(EdgeTap {
-            pipeline: pipeline.clone(),
-            edge: edge.to_owned(),
             schema: schema.clone(),
             watched: AtomicUsize::new(0),
             viewers: Mutex::default(),
         });
         edges.insert(key, Arc::downgrade(&tap));
         tap
-    }
-
-    /// All edges, in order.
-    pub(crate) fn all(&self) -> Vec<Arc<EdgeTap>> {
-        self.edges.lock().values().filter_map(Weak::upgrade).collect()
     }
 
     /// The edge of that name.
@@ -64,29 +58,25 @@ impl Taps {
         let key = (pipeline.clone(), edge.to_owned());
         self.edges.lock().get(&key).and_then(Weak::upgrade).ok_or_else(|| {
             Error::bad_input("edge-unknown", format!("no edge `{edge}` of {pipeline} starts here"))
-                .help("ListFlights names the edges of this process")
+                .help("GetFlightInfo says where it starts")
         })
     }
 }
 
 /// An edge, as those who send on it see it.
 pub struct EdgeTap {
-    pub(crate) pipeline: PipelineId,
-    pub(crate) edge: String,
     pub(crate) schema: SchemaRef,
     watched: AtomicUsize,
     viewers: Mutex<Vec<Arc<Queue>>>,
 }
 
-impl EdgeTap {
-    /// Whether anybody watches: one load, for the path of every batch.
-    pub fn is_watched(&self) -> bool {
+impl Watchers for EdgeTap {
+    fn are_there(&self) -> bool {
         self.watched.load(Ordering::Relaxed) > 0
     }
 
-    /// Shows a batch that is sent on the edge. Never waits: a viewer without room misses it.
-    pub fn show(&self, rows: &RecordBatch) {
-        if !self.is_watched() || rows.num_rows() == 0 {
+    fn show(&self, rows: &RecordBatch) {
+        if !self.are_there() || rows.num_rows() == 0 {
             return;
         }
         let cost = cost(rows);
@@ -94,7 +84,9 @@ impl EdgeTap {
             queue.offer(rows, cost);
         }
     }
+}
 
+impl EdgeTap {
     /// A new viewer.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ use super::{Public, pipeline_of, status};
 use crate::ipc::{Encoder, schema_message};
 use crate::settings::Compression;
 
+/// Longest ticket, in bytes.
+const MOST_TICKET: usize = 64 << 10;
+
 /// Keeps the rows for which a predicate holds.
 pub type Filter = Arc<dyn Fn(&RecordBatch) -> Result<RecordBatch> + Send + Sync>;
 
@@ -75,6 +78,9 @@ impl Watch {
     fn new(public: &Public, ticket: &[u8]) -> Result<(Self, SchemaRef)> {
         let bad =
             |e: String| Error::bad_input("ticket-unreadable", format!("the ticket cannot be read: {e}"));
+        if ticket.len() > MOST_TICKET {
+            return Err(bad(format!("it has {} bytes; {MOST_TICKET} are the most", ticket.len())));
+        }
         let ask: Ask = serde_json::from_slice(ticket).map_err(|e| {
             bad(e.to_string()).help(
                 r#"a ticket is {"pipeline":"p","edge":"e"}, and "columns", "where" and "limit" as you like"#,
@@ -84,8 +90,11 @@ impl Watch {
         let full = tap.schema.clone();
         let filter = ask.predicate.map(|p| public.filters.compile(&full, &p)).transpose()?;
         let index = |name: &String| {
-            full.index_of(name)
-                .map_err(|_| Error::bad_input("unknown-column", format!("the edge has no column `{name}`")))
+            full.index_of(name).map_err(|_| {
+                let names: Vec<&str> = full.fields().iter().map(|f| f.name().as_str()).collect();
+                Error::bad_input("unknown-column", format!("the edge has no column `{name}`"))
+                    .help(format!("its columns are {}", names.join(", ")))
+            })
         };
         let columns: Option<Vec<usize>> =
             ask.columns.map(|names| names.iter().map(index).collect()).transpose()?;
@@ -105,7 +114,7 @@ impl Watch {
                 return None;
             }
             let (rows, missed) = self.viewer.next().await?;
-            match self.select(rows) {
+            match self.select(rows).await {
                 Ok(rows) if rows.num_rows() == 0 => {}
                 Ok(rows) => {
                     self.left -= rows.num_rows() as u64;
@@ -116,9 +125,12 @@ impl Watch {
         }
     }
 
-    fn select(&self, rows: RecordBatch) -> Result<RecordBatch> {
-        let rows = match &self.filter {
-            Some(filter) => filter(&rows)?,
+    async fn select(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let rows = match self.filter.clone() {
+            // What a viewer asks for may take long; the threads that serve connections have other things to do.
+            Some(filter) => tokio::task::spawn_blocking(move || filter(&rows)).await.map_err(|e| {
+                Error::runtime("predicate-failed", "a viewer's predicate ended in a panic").because(e)
+            })??,
             None => rows,
         };
         let rows = match &self.columns {

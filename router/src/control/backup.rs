@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let bytes = serde_json::to_vec_pretty(&backup()).expect("JSON");
-        assert_eq!(Backup::parse(&bytes), Ok(backup()));
+        assert_eq!(Backup::parse(&bytes).expect("read"), backup());
     }
 
     #[test]

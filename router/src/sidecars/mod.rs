@@ -2,6 +2,7 @@
 
 pub(crate) mod fleet;
 pub(crate) mod outbox;
+mod running;
 pub(crate) mod service;
 
 pub(crate) use fleet::{Fleet, Sidecar};

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use conveyor_model::Kind;
 use conveyor_net::{Guard, Role};
 use conveyor_proto::v1;
 use conveyor_proto::v1::control_server::Control;
@@ -13,7 +14,9 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Outbox;
-use crate::hub::{Hub, Leading};
+use super::running::running;
+use crate::control::ask::Asker;
+use crate::hub::Leading;
 use crate::input::Input;
 
 /// Name of the metadata that says who leads.
@@ -22,21 +25,22 @@ pub const LEADER: &str = "conveyor-leader";
 /// A stream that says nothing for this long at its start is no sidecar's.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
-/// Serves `Attach`.
+/// Serves `Attach` and `Running`.
 pub(crate) struct ControlService {
-    hub: Arc<Hub>,
+    asker: Arc<Asker>,
     guard: Guard,
 }
 
 impl ControlService {
-    pub(crate) fn new(hub: Arc<Hub>, guard: Guard) -> Self {
-        Self { hub, guard }
+    pub(crate) fn new(asker: Arc<Asker>, guard: Guard) -> Self {
+        Self { asker, guard }
     }
 
     fn not_leader(&self) -> Status {
-        let leader = self.hub.log().leadership().leader;
+        let log = self.asker.hub().log();
+        let leader = log.leadership().leader;
         let mut status = Status::failed_precondition("this router does not lead");
-        let other = leader.filter(|l| l.id != self.hub.log().identity().node);
+        let other = leader.filter(|l| l.id != log.identity().node);
         if let Some(address) = other.and_then(|l| MetadataValue::try_from(l.address).ok()) {
             status.metadata_mut().insert(LEADER, address);
         }
@@ -55,7 +59,7 @@ impl Control for ControlService {
         request: Request<Streaming<v1::SidecarMessage>>,
     ) -> Result<Response<Outgoing>, Status> {
         let peer = self.guard.peer_of(request.extensions(), &[Role::Sidecar])?;
-        let leading = self.hub.leading().ok_or_else(|| self.not_leader())?;
+        let leading = self.asker.hub().leading().ok_or_else(|| self.not_leader())?;
         let mut incoming = request.into_inner();
         let hello = hello(&mut incoming).await?;
         // With TLS a sidecar is who its certificate says.
@@ -79,6 +83,18 @@ impl Control for ControlService {
             Some((Ok(v1::RouterMessage { term, message: Some(message) }), outbox))
         });
         Ok(Response::new(Box::pin(out)))
+    }
+
+    async fn running(
+        &self,
+        request: Request<v1::RunningRequest>,
+    ) -> Result<Response<v1::RunningReply>, Status> {
+        self.guard.peer_of(request.extensions(), &[Role::Sidecar])?;
+        match running(&self.asker, request.into_inner()).await {
+            Ok(pipelines) => Ok(Response::new(v1::RunningReply { pipelines })),
+            Err(error) if error.kind() == Kind::BadInput => Err(Status::invalid_argument(error.to_string())),
+            Err(error) => Err(Status::unavailable(error.to_string())),
+        }
     }
 }
 

@@ -194,8 +194,13 @@ async fn sidecars_and_their_counters_are_shown_by_every_router() {
         nodes: vec![node],
         edges: Vec::new(),
     };
-    let beat =
-        v1::Heartbeat { sequence: 9, resident_bytes: 77, metrics: vec![metrics], services: Vec::new() };
+    let beat = v1::Heartbeat {
+        sequence: 9,
+        resident_bytes: 77,
+        metrics: vec![metrics],
+        services: Vec::new(),
+        lines: Vec::new(),
+    };
     sidecar.say(Says::Heartbeat(beat));
     for router in world.routers.values() {
         let rows = async {

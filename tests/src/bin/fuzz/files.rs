@@ -10,7 +10,7 @@ use conveyor_model::connector::Registry;
 use conveyor_model::plan::Mode;
 use conveyor_model::predicate::{Comparison, Condition, Literal, Predicate};
 use conveyor_model::source::{DiscoverRequest, Read, SourceContext};
-use conveyor_model::{Clock, Positions};
+use conveyor_model::{Clock, PipelineId, Positions};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -99,6 +99,7 @@ async fn read_all(
         predicate.all.push(Condition::Compare { column, op: Comparison::Gt, value });
     }
     let context = SourceContext {
+        pipeline: PipelineId::new("default", "case"),
         name: "fuzz".into(),
         config,
         projection: schema.fields().iter().map(|f| f.name().clone()).collect(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use conveyor_model::log::{Outcome, PipelineState, Refusal, RESTORED_AHEAD, What};
+use conveyor_model::log::{Outcome, PipelineState, RESTORED_AHEAD, Refusal, What};
 use proptest::prelude::*;
 
 use super::*;
@@ -254,7 +254,6 @@ fn more_than_five_aborts_in_a_row_degrade_and_a_commit_heals() {
 
 #[test]
 fn what_happened_is_remembered_with_its_time() {
-    use conveyor_model::log::What;
     let mut state = ClusterState::default();
     let p = pipeline(0);
     let set = |phase, at_us| Command::SetPhase {

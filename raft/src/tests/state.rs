@@ -339,7 +339,7 @@ fn a_finished_pipeline_is_settled_once_somebody_says_so() {
 
 #[test]
 fn a_restored_pipeline_counts_far_above_what_the_backup_knows() {
-    let p = pipeline(1);
+    let p = pipeline(0);
     let mut old = ClusterState::default();
     for command in good_life(1) {
         old.apply(&command);
@@ -400,7 +400,7 @@ fn what_was_to_stop_stays_stopped_in_a_restored_cluster() {
 
 #[test]
 fn a_phase_that_was_meant_for_another_version_is_refused() {
-    let p = pipeline(1);
+    let p = pipeline(0);
     let mut state = ClusterState::default();
     for command in good_life(1) {
         state.apply(&command);

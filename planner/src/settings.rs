@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_said_at_once_with_its_place() {
         let wrong = read("grpcport: 70\ngrpcPort: bad\npeers: [[1]]\nlabel:\n").expect_err("wrong");
-        assert_eq!(wrong, ["unknown-key 1:1", "setting-value 2:11", "setting-form 3:8", "setting-form 4:7"]);
+        assert_eq!(wrong, ["unknown-key 1:1", "setting-value 2:11", "setting-form 3:8", "setting-form 4:6"]);
         assert_eq!(read("- a\n").expect_err("a list"), ["settings-form 1:1"]);
         assert_eq!(read("label: {a: b}\nlabel: {}\n").expect_err("twice"), ["duplicate-key 2:1"]);
     }

@@ -17,6 +17,8 @@ use super::context::Target;
 
 /// Time for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+/// Time for a router to answer a question while there are others to ask: one that stands still or is cut off gives no answer.
+const NEXT_AFTER: Duration = Duration::from_secs(5);
 /// Longest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 /// Pages of a list that are read at most.
@@ -28,6 +30,7 @@ pub struct Client {
     /// `host:port` of routers.
     endpoints: Vec<String>,
     token: Option<String>,
+    next_after: Duration,
 }
 
 /// What a router answered.
@@ -81,7 +84,7 @@ impl Client {
             None => None,
         };
         let token = token.map(|text| text.trim().to_owned());
-        Ok(Self { dialer: Dialer::new(tls), endpoints, token })
+        Ok(Self { dialer: Dialer::new(tls), endpoints, token, next_after: NEXT_AFTER })
     }
 
     /// Makes connections to the cluster's processes.
@@ -139,7 +142,10 @@ impl Client {
         if_match: Option<u64>,
     ) -> Result<Reply> {
         let mut last = None;
-        for endpoint in &self.endpoints {
+        let asks = method == Method::GET;
+        for (nth, endpoint) in self.endpoints.iter().enumerate() {
+            let others = nth + 1 < self.endpoints.len();
+            let within = if asks && others { self.next_after } else { ANSWER_WITHIN };
             let connection = match self.dialer.dial(endpoint, &Expect::Role(Role::Router)).await {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -148,16 +154,17 @@ impl Client {
                 }
             };
             let request = self.request(endpoint, method.clone(), path, body, if_match)?;
-            match timeout(ANSWER_WITHIN, ask(connection, request)).await {
+            match timeout(within, ask(connection, request)).await {
                 Ok(Ok((status, version, body))) if status.is_success() => return Ok(Reply { body, version }),
                 // This router has no leader to pass the request to; another one may.
                 Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, _, body))) => {
                     last = Some(problem(endpoint, StatusCode::SERVICE_UNAVAILABLE, &body))
                 }
                 Ok(Ok((status, _, body))) => return Err(problem(endpoint, status, &body)),
-                Ok(Err(error)) if method == Method::GET => last = Some(error.in_split(endpoint)),
+                Ok(Err(error)) if asks => last = Some(error.in_split(endpoint)),
                 Ok(Err(error)) => return Err(unsure(error.in_split(endpoint))),
-                Err(_) => return Err(unsure(silent(endpoint))),
+                Err(_) if asks => last = Some(silent(endpoint, within)),
+                Err(_) => return Err(unsure(silent(endpoint, within))),
             }
         }
         let error = Error::new(Kind::Unavailable, "cluster-unreachable", "no router of the cluster answers")
@@ -256,13 +263,9 @@ fn problem(endpoint: &str, status: StatusCode, body: &Value) -> Error {
     }
 }
 
-fn silent(endpoint: &str) -> Error {
-    Error::new(
-        Kind::Unavailable,
-        "router-silent",
-        format!("the router did not answer within {ANSWER_WITHIN:?}"),
-    )
-    .in_split(endpoint)
+fn silent(endpoint: &str, within: Duration) -> Error {
+    Error::new(Kind::Unavailable, "router-silent", format!("the router did not answer within {within:?}"))
+        .in_split(endpoint)
 }
 
 fn unsure(error: Error) -> Error {
@@ -272,4 +275,38 @@ fn unsure(error: Error) -> Error {
 fn no_url(endpoint: &str) -> Error {
     Error::bad_input("endpoint", format!("`{endpoint}` is no endpoint of a cluster"))
         .help("write https://host:port or http://host:port, all of one kind")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A client of a router that takes connections and says nothing, and of one that answers.
+    async fn of_a_silent_router_and_another() -> (Client, [TcpListener; 2]) {
+        let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
+        let listeners = [bind().await, bind().await];
+        let url = |l: &TcpListener| format!("http://{}", l.local_addr().expect("bound"));
+        let endpoints = listeners.iter().map(url).collect();
+        let mut client = Client::new(&Target { endpoints, ca: None, token_file: None }).expect("a client");
+        client.next_after = Duration::from_millis(50);
+        (client, listeners)
+    }
+
+    #[tokio::test]
+    async fn a_question_goes_to_the_next_router_when_one_is_silent() {
+        let (client, [silent, other]) = of_a_silent_router_and_another().await;
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = other.accept().await.expect("asked");
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.expect("a request") > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
+            stream.write_all(answer).await.expect("answered");
+        });
+        assert_eq!(client.get("/v1/cluster").await.expect("an answer"), serde_json::json!({"a": 1}));
+        answering.await.expect("asked once");
+        drop(silent);
+    }
 }

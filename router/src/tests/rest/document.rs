@@ -27,10 +27,11 @@ fn everything_promised_is_described() {
     let mut promised: Vec<String> = ["GET", "PUT", "DELETE"].map(|m| format!("{m} {one}")).to_vec();
     promised.extend(["status", "plan", "history", "dead-letters"].map(|part| format!("GET {one}/{part}")));
     promised.extend(["pause", "resume", "drain", "rollback"].map(|part| format!("POST {one}/{part}")));
-    let lists = ["pipelines", "sources", "transforms", "lookups", "sinks", "cluster", "sidecars"];
+    let lists = ["pipelines", "sources", "transforms", "lookups", "sinks", "cluster", "sidecars", "logs"];
     promised.extend(lists.map(|list| format!("GET /v1/{list}")));
     promised.extend(["POST /v1/plan", "GET /healthz", "GET /readyz", "GET /metrics"].map(str::to_owned));
     promised.extend(["POST /v1/cluster/routers", "DELETE /v1/cluster/routers/1"].map(str::to_owned));
+    promised.extend(["GET /v1/cluster/backup", "POST /v1/cluster/restore"].map(str::to_owned));
     promised.sort();
     let mut found = described.clone();
     found.sort();

@@ -6,11 +6,16 @@ use super::document::operations;
 use super::*;
 use crate::rest::PROBLEM_JSON;
 
+/// A whole backup of a cluster `test` without pipelines.
+const EMPTY_BACKUP: &str = r#"{"format": 1, "cluster": "test", "takenAtUs": 7, "pipelines": [],
+    "sha256": "628c800343b328cc37704fc37902b5e54040f766fd8050b3debefdbc0446ef85"}"#;
+
 /// Every change, with a body that is good.
 fn changes() -> Vec<(String, String, &'static str)> {
     let body = |path: &str| match path.rsplit('/').next() {
         Some("rollback") => r#"{"version": 1}"#,
         Some("routers") => r#"{"id": 9, "address": "127.0.0.1:9"}"#,
+        Some("restore") => EMPTY_BACKUP,
         Some("one") | Some("plan") => r#"{"manifest": "good"}"#,
         _ => "",
     };
@@ -28,7 +33,7 @@ fn assert_problem(status: StatusCode, headers: &HeaderMap, document: &Value, cod
 #[tokio::test]
 async fn nobody_gets_in_without_a_token_and_a_viewer_changes_nothing() {
     let rest = Rest::new().await;
-    assert_eq!(changes().len(), 9);
+    assert_eq!(changes().len(), 10);
     for (method, path, body) in changes() {
         let wrong = ("authorization", "Bearer wrong");
         for headers in [&[JSON][..], &[JSON, wrong]] {
@@ -48,7 +53,10 @@ async fn nobody_gets_in_without_a_token_and_a_viewer_changes_nothing() {
         let open = path == "/healthz" || path == "/readyz";
         let status = rest.ask(&method, &path, &[], "").await.0;
         assert_eq!(status, if open { StatusCode::OK } else { StatusCode::UNAUTHORIZED }, "{path}");
-        assert_eq!(rest.ask(&method, &path, &[VIEWER], "").await.0, StatusCode::OK, "{path}");
+        let viewed = rest.ask(&method, &path, &[VIEWER], "").await.0;
+        let secret = path == "/v1/cluster/backup";
+        assert_eq!(viewed, if secret { StatusCode::FORBIDDEN } else { StatusCode::OK }, "{path}");
+        assert_eq!(rest.ask(&method, &path, &[ADMIN], "").await.0, StatusCode::OK, "{path}");
     }
     assert_eq!(rest.ask("GET", "/nowhere", &[], "").await.0, StatusCode::UNAUTHORIZED);
 }
@@ -107,8 +115,12 @@ async fn validating_changes_nothing() {
         changes().into_iter().filter(|(m, path, _)| path != "/v1/plan" && m != "PUT" && !path.ends_with("/1"))
     {
         let query = format!("{path}?validate_only=true");
-        let (status, _) = rest.ask(&method, &query, &[JSON, ADMIN], body).await;
-        assert!(status.is_success(), "{method} {path}: {status}");
+        let (status, answer) = rest.ask(&method, &query, &[JSON, ADMIN], body).await;
+        match path.as_str() {
+            // There are pipelines.
+            "/v1/cluster/restore" => assert_eq!(answer["code"], "cluster-not-empty"),
+            _ => assert!(status.is_success(), "{method} {path}: {status}"),
+        }
         let wrong = format!("{path}?validate_only=maybe");
         assert_eq!(rest.ask(&method, &wrong, &[JSON, ADMIN], body).await.1["code"], "query-invalid");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conveyor_epoch::{Crew, Driver, End, Handle, Settings, Start};
+use conveyor_epoch::{Crew, Driver, End, Handle, Settings, Start, read};
 use conveyor_model::log::{Log, Phase};
 use conveyor_model::plan::Plan;
 use conveyor_model::{Kind, Result, RowCounters};
@@ -60,6 +60,7 @@ impl Run {
         };
         let settings =
             Settings { epoch_timeout: self.config.epoch_timeout, keep_manifests: self.config.keep_manifests };
+        let paused = read(self.log.as_ref(), &self.plan.pipeline).await?.phase == Phase::Paused;
         let start = Start::fence(&self.plan, self.plan_version, &control, "local").await?;
         let part = Part::whole(&self.plan, self.plan_version, &start);
         let crew = Crew { members: 1, publishers: [part.member].into(), running: false };
@@ -72,6 +73,10 @@ impl Run {
             settings,
             self.metrics.epoch().clone(),
         );
+        if paused {
+            // A start by itself does not end a pause.
+            driver.set_phase(Phase::Running, "").await;
+        }
         let compute = Compute::start(self.config.worker_threads)?;
         let stop = CancellationToken::new();
         let Handle { progress, reports } = handle;

@@ -122,8 +122,9 @@ impl ClusterState {
         assignment.clone_into(&mut state.assignment);
         state.pending = None;
         state.fail_streak = 0;
-        // What a person has asked for, and what only a commit makes good, outlasts a new start.
-        if !matches!(state.phase, Phase::Draining | Phase::Degraded) {
+        // What a person has asked for, and what only a commit makes good, outlasts a new start: also one that a leader that is
+        // none any more has asked for before the pause, and that comes after it.
+        if !matches!(state.phase, Phase::Draining | Phase::Paused | Phase::Degraded) {
             state.phase = Phase::Running;
             state.reason.clear();
         }

@@ -148,6 +148,16 @@ fn no_file_names_a_place_on_one_machine() {
 }
 
 #[test]
+fn no_merge_is_left_undone() {
+    let marks = ["<", ">"].map(|sign| format!("{} ", sign.repeat(7)));
+    let all = files(&["rs", "md", "yaml", "yml", "toml", "proto", "py", "sh", "json"])
+        .expect("the tree can be listed");
+    let marked = |path: &PathBuf| read(path).lines().any(|line| marks.iter().any(|m| line.starts_with(m)));
+    let found: Vec<_> = all.iter().filter(|path| marked(path)).map(|path| short(path)).collect();
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
 fn links_in_the_docs_lead_somewhere() {
     let mut wrong = Vec::new();
     for path in files(&["md"]).expect("the tree can be listed") {

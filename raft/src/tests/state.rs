@@ -423,3 +423,34 @@ fn a_phase_that_was_meant_for_another_version_is_refused() {
     assert_eq!(state, before);
     assert_eq!(state.apply(&pause(Some(version))), Outcome::Done);
 }
+
+#[test]
+fn a_start_that_comes_after_a_pause_does_not_end_it() {
+    let p = pipeline(0);
+    let mut state = ClusterState::default();
+    for command in good_life(1) {
+        state.apply(&command);
+    }
+    let incarnation = state.pipelines()[&p].incarnation;
+    let pause = Command::SetPhase {
+        pipeline: p.clone(),
+        incarnation,
+        phase: Phase::Paused,
+        reason: "asked".into(),
+        expect_version: None,
+        at_us: 0,
+    };
+    // Asked for by a leader that did not hear of the pause.
+    let start = Command::NewIncarnation {
+        pipeline: p.clone(),
+        expect: incarnation,
+        assignment: String::new(),
+        at_us: 1,
+    };
+    assert_eq!(state.apply(&pause), Outcome::Done);
+    assert!(matches!(state.apply(&start), Outcome::Incarnation(_)));
+    assert_eq!(
+        (state.pipelines()[&p].phase, state.pipelines()[&p].reason.as_str()),
+        (Phase::Paused, "asked")
+    );
+}

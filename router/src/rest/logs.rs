@@ -9,11 +9,16 @@ use utoipa_axum::routes;
 
 use super::extract::Asked;
 use super::problem::{Problem, Reading};
+use super::views::MAX_NUMBER;
 use crate::control::Control;
 use crate::logs::{LogLine, Wanted};
 
 /// Lines of an answer where nobody says how many.
 const USUAL: u32 = 200;
+/// Longest `namespace/name`, in characters.
+const MAX_PIPELINE: usize = 127;
+/// Longest name of a node or a process, in characters.
+const MAX_NAME: usize = 255;
 
 type Shared = State<Control>;
 
@@ -43,6 +48,27 @@ struct LogQuery {
     limit: Option<u32>,
 }
 
+impl LogQuery {
+    /// What is wrong with it.
+    fn wrong(&self) -> Option<String> {
+        let names = [
+            ("pipeline", &self.pipeline, MAX_PIPELINE),
+            ("step", &self.step, MAX_NAME),
+            ("process", &self.process, MAX_NAME),
+        ];
+        for (name, value, most) in names {
+            if value.as_ref().is_some_and(|text| text.chars().count() > most) {
+                return Some(format!("`{name}` has more than {most} characters"));
+            }
+        }
+        if self.after_us.is_some_and(|us| us.unsigned_abs() > MAX_NUMBER) {
+            return Some(format!("`after_us` is beyond {MAX_NUMBER}"));
+        }
+        let many = self.limit.is_some_and(|limit| !(1..=1000).contains(&limit));
+        many.then(|| "`limit` is from 1 to 1000".to_owned())
+    }
+}
+
 /// Lines of logs.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct LogLines {
@@ -55,10 +81,10 @@ struct LogLines {
 #[utoipa::path(get, path = "/v1/logs", tag = "cluster", operation_id = "listLogLines", params(LogQuery),
     security(("bearer" = [])), responses((status = 200, description = "Lines, oldest first", body = LogLines), Reading))]
 async fn logs(State(control): Shared, Asked(query): Asked<LogQuery>) -> Result<Json<LogLines>, Problem> {
-    let limit = query.limit.unwrap_or(USUAL);
-    if !(1..=1000).contains(&limit) {
-        return Err(Problem::bad_request("query-invalid", "limit is from 1 to 1000"));
+    if let Some(wrong) = query.wrong() {
+        return Err(Problem::bad_request("query-invalid", wrong));
     }
+    let limit = query.limit.unwrap_or(USUAL);
     let wanted = Wanted {
         pipeline: query.pipeline,
         step: query.step,

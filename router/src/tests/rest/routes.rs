@@ -347,3 +347,20 @@ async fn a_refusal_leaves_the_connection_as_it_should_be() {
     stop.cancel();
     server.await.unwrap();
 }
+
+#[tokio::test]
+async fn lines_of_logs_are_asked_for_within_limits() {
+    let rest = Rest::new().await;
+    let ask = async |query: String| rest.ask("GET", &format!("/v1/logs?{query}"), &[VIEWER], "").await;
+    for name in ["pipeline", "step", "process"] {
+        let (status, problem) = ask(format!("{name}={}", "x".repeat(256))).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &"query-invalid".into()), "{name}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains(name)), "{problem}");
+    }
+    for wrong in ["limit=0", "limit=1001", "after_us=9007199254740992", "later=1"] {
+        assert_eq!(ask(wrong.to_owned()).await.0, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    for good in ["", "limit=1000", "after_us=-5", "pipeline=a/one&step=in&process=router%201"] {
+        assert_eq!(ask(good.to_owned()).await.0, StatusCode::OK, "{good}");
+    }
+}

@@ -25,7 +25,7 @@ pub fn cargo() -> Command {
             command.env_remove(name);
         }
     }
-    command.env_remove("LD_LIBRARY_PATH");
+    command.env_remove("LD_LIBRARY_PATH").env_remove("OUT_DIR");
     command
 }
 

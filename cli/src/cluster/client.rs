@@ -58,6 +58,11 @@ impl Client {
                 "http" => false,
                 _ => return Err(no_url(endpoint)),
             };
+            if address.contains('@') {
+                let why = "an endpoint has a name or a password in it, which is not shown here";
+                return Err(Error::bad_input("endpoint-credentials", why)
+                    .help("give `https://host:port`, and a token with --token-file"));
+            }
             if address.contains('/') || secure.replace(tls).is_some_and(|before| before != tls) {
                 return Err(no_url(endpoint));
             }
@@ -293,6 +298,14 @@ mod tests {
         let mut client = Client::new(&Target { endpoints, ca: None, token_file: None }).expect("a client");
         client.next_after = Duration::from_millis(50);
         (client, listeners)
+    }
+
+    #[test]
+    fn a_password_in_an_endpoint_is_refused_and_not_shown() {
+        let endpoints = vec!["https://u:secret@127.0.0.1:1".to_owned()];
+        let error = Client::new(&Target { endpoints, ca: None, token_file: None }).err().expect("refused");
+        assert_eq!(error.code(), "endpoint-credentials");
+        assert!(!error.to_string().contains("secret"));
     }
 
     #[tokio::test]
